@@ -1,0 +1,218 @@
+//! The verbs, one file each: the story of a verb from top to bottom, and the only place where features meet.
+//!
+//! What two verbs share stands here: the store a command line means, the cgroup a record means, and printing.
+
+mod agent;
+mod birth;
+mod blueprint;
+mod bundle;
+mod completion;
+mod create;
+mod delete;
+mod events;
+mod exec;
+mod fair;
+mod features;
+mod filters;
+mod foreground;
+mod help;
+mod kill;
+mod list;
+mod man;
+mod mounts;
+mod notify;
+mod pause;
+mod place;
+mod ps;
+mod resume;
+mod run;
+mod seal;
+mod spec;
+mod start;
+mod state;
+mod terminal;
+mod update;
+
+use std::ffi::{CString, OsString};
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cgroup::{Cgroup, Mount};
+use crate::cli::{CgroupManager, Global, Invocation, Switch, Verb};
+use crate::container::{self, CgroupPlace, Container, Status, Store};
+use crate::error::Failure;
+use crate::sys::process::{self, effective_uid};
+use crate::sys::regex::Regex;
+
+/// Does what the command line, which was `arguments`, says; gives the exit code.
+pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
+    let Invocation { program, global, verb } = invocation;
+    refuse(global, verb)?;
+    if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) | Verb::Mounts(_) = verb {
+        seal::ensure(arguments)?;
+    }
+    if let Verb::Create(_)
+    | Verb::Run(_)
+    | Verb::Exec(_)
+    | Verb::Start(_)
+    | Verb::Delete(_)
+    | Verb::Mounts(_) = verb
+    {
+        // Of a caller that ignores it nobody's end would be told, and no child could be waited for.
+        process::default_signal(foreground::CHILD_ENDED)?;
+    }
+    match verb {
+        Verb::Run(arguments) => return run::run(global, arguments),
+        Verb::Exec(arguments) => return exec::run(global, arguments),
+        Verb::Create(arguments) => create::run(global, arguments),
+        Verb::Start(arguments) => start::run(global, arguments),
+        Verb::State(arguments) => state::run(global, arguments),
+        Verb::List(arguments) => list::run(global, arguments),
+        Verb::Ps(arguments) => ps::run(global, arguments),
+        Verb::Kill(arguments) => kill::run(global, arguments),
+        Verb::Delete(arguments) => delete::run(global, arguments),
+        Verb::Pause(arguments) => pause::run(global, arguments),
+        Verb::Resume(arguments) => resume::run(global, arguments),
+        Verb::Update(arguments) => update::run(global, arguments),
+        Verb::Events(arguments) => events::run(global, arguments),
+        Verb::FairSimulate(arguments) => fair::simulate::run(arguments),
+        Verb::FairPlot(arguments) => fair::plot::run(arguments),
+        Verb::Spec(arguments) => spec::run(arguments),
+        Verb::Features(_) => features::run(),
+        Verb::Mounts(arguments) => mounts::run(global, arguments),
+        Verb::Help(arguments) => help::run(program, arguments),
+        Verb::Version => help::version(program),
+        Verb::Completion(arguments) => completion::run(arguments),
+        Verb::Man(arguments) => man::run(arguments),
+        _ => bail!("{} is not implemented", verb.page().name),
+    }
+    .map(|()| 0)
+}
+
+/// What exit code a verb fails with.
+pub fn failure_code(verb: &Verb) -> i32 {
+    match verb {
+        Verb::Exec(_) => 255,
+        _ => 1,
+    }
+}
+
+/// What is understood but not implemented is refused by name, before anything is touched.
+fn refuse(global: &Global, verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Checkpoint(_) | Verb::Restore(_) => bail!("{} is not implemented", verb.page().name),
+        Verb::Create(_) | Verb::Run(_) if global.cgroup_manager() == CgroupManager::Systemd => {
+            bail!("--systemd-cgroup is not implemented: use --cgroup-manager cgroupfs or disabled")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The containers the command line is about.
+fn store(global: &Global) -> Result<Store> {
+    let current = std::env::current_dir;
+    let Some(root) = &global.root else {
+        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR");
+        let user = std::env::var_os("USER");
+        let (root, sticky) = container::default_root(
+            effective_uid(),
+            runtime_dir.as_deref(),
+            user.as_deref(),
+            in_user_namespace,
+        );
+        return Ok(Store::open(container::absolute(&root, current)?, sticky));
+    };
+    let root = container::absolute(root, current)?;
+    if root.parent().is_none() || global.root.as_ref().is_some_and(|given| given.as_os_str().is_empty()) {
+        return Err(Failure::usage("option --root argument should not be set to /").into());
+    }
+    Ok(Store::open(root, false))
+}
+
+/// The first user namespace is the only one that maps every id to itself.
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])
+}
+
+/// The cgroup a record means; None if it is gone. No path would be the root, which is nobody's to kill.
+fn cgroup(place: &CgroupPlace) -> Result<Option<Cgroup>> {
+    match mount(place)?.filter(|_| !place.path.is_empty()) {
+        Some(mount) => Cgroup::open(&mount, &place.path),
+        None => Ok(None),
+    }
+}
+
+fn mount(place: &CgroupPlace) -> Result<Option<Mount>> {
+    Mount::at(&CString::new(place.mount.as_str()).context("the record's cgroup mount")?)
+}
+
+/// The cgroup of a living container, for verbs that cannot do without.
+fn cgroup_to(what: &str, container: &Container) -> Result<Cgroup> {
+    let Some(place) = &container.record.cgroup else {
+        bail!("cannot {what} container {:?}: it has no cgroup", container.id());
+    };
+    cgroup(place)?
+        .with_context(|| format!("cannot {what} container {:?}: its cgroup is gone", container.id()))
+}
+
+fn status(container: &Container) -> Result<Status> {
+    container.status(|place| cgroup(place)?.map_or(Ok(false), |cgroup| cgroup.is_frozen()))
+}
+
+/// The ids a verb is about: the one given, or with --regex all that match.
+fn selected(store: &Store, id: &str, regex: bool) -> Result<Vec<String>> {
+    if !regex {
+        return Ok(vec![id.to_owned()]);
+    }
+    let pattern = CString::new(id).context("the regular expression")?;
+    let regex = Regex::new(&pattern)
+        .map_err(|reason| Failure::usage(format!("invalid regular expression {id:?}: {reason}")))?;
+    let matches = |id: &String| CString::new(id.as_str()).is_ok_and(|id| regex.is_match(&id));
+    Ok(store.list()?.unwrap_or_default().into_iter().filter(matches).collect())
+}
+
+/// Does something to every one of `ids`; the first failure is the run's, the others are warned about.
+fn each(ids: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut first = Ok(());
+    for id in ids {
+        match (act(id), &first) {
+            (Ok(()), _) => (),
+            (Err(error), Ok(())) => first = Err(error),
+            (Err(error), Err(_)) => crate::log::warning(&crate::error::sentence(&error)),
+        }
+    }
+    first
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to standard output")
+}
+
+/// The descriptors a caller passes on in systemd's way: how many, from 3 on.
+fn listen_fds() -> Result<u32> {
+    match std::env::var("LISTEN_FDS") {
+        Ok(number) => number.parse().with_context(|| format!("LISTEN_FDS={number:?}")),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Whether the cgroup tree may be out of reach.
+fn is_rootless(global: &Global) -> bool {
+    match global.rootless {
+        Switch::On => true,
+        Switch::Off => false,
+        Switch::Auto => effective_uid() != 0 || in_user_namespace(),
+    }
+}
+
+/// The file appears whole or not at all: who waits for it reads it at once.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().with_context(|| format!("pid file {path:?} has no name"))?;
+    let draft = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    std::fs::write(&draft, pid.to_string()).with_context(|| format!("write {draft:?}"))?;
+    std::fs::rename(&draft, path).with_context(|| format!("write {path:?}"))
+}

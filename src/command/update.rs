@@ -1,0 +1,135 @@
+//! `update`: other limits for a living container. What is not named stays as it is.
+//!
+//! Devices are left alone, whatever --resources says of them: engines send the whole of linux.resources, and
+//! add rules of their own behind the runtime's back.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cgroup::limits::{Facts, writes};
+use crate::cgroup::replace;
+use crate::cli::{self, Bytes};
+use crate::container::{Action, Container, require};
+use crate::rdt;
+use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
+
+/// No engine sends more; what is longer is not resources.
+const LARGEST_INPUT: u64 = 16 << 20;
+
+pub fn run(global: &cli::Global, arguments: &cli::Update) -> Result<()> {
+    let container = super::store(global)?.load(&arguments.id)?;
+    let input = arguments.resources.as_deref().map(read).transpose()?;
+    let resources = match &input {
+        Some(bytes) => serde_json::from_slice(bytes).context("read the resources to update")?,
+        None => asked(arguments)?,
+    };
+    let _lock = container.lock()?;
+    require(Action::Update, container.id(), super::status(&container)?)?;
+    class_of_service(&container, arguments)?;
+    let cgroup = super::cgroup_to("update", &container)?;
+    let facts = Facts::read(&cgroup, &resources)?;
+    replace(&cgroup, &writes(&resources, &facts)?)
+}
+
+fn class_of_service(container: &Container, arguments: &cli::Update) -> Result<()> {
+    let schema = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (cache, bandwidth) = (schema(&arguments.l3_cache_schema), schema(&arguments.mem_bw_schema));
+    if cache.is_empty() && bandwidth.is_empty() {
+        return Ok(());
+    }
+    let Some(place) = &container.record.rdt else {
+        bail!("--l3-cache-schema, --mem-bw-schema: the container was made without linux.intelRdt");
+    };
+    rdt::update(&place.group, &cache, &bandwidth)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if path.as_os_str() == "-" {
+        io::stdin().lock().take(LARGEST_INPUT).read_to_end(&mut bytes).context("read standard input")?;
+    } else {
+        File::open(path)
+            .and_then(|file| file.take(LARGEST_INPUT).read_to_end(&mut bytes))
+            .with_context(|| format!("read {path:?}"))?;
+    }
+    Ok(bytes)
+}
+
+/// The flags as resources.
+fn asked(arguments: &cli::Update) -> Result<Resources<'_>> {
+    let bytes = |size: Option<Bytes>| size.map(|Bytes(bytes)| bytes);
+    Ok(Resources {
+        cpu: Some(Cpu {
+            shares: arguments.cpu_share,
+            quota: arguments.cpu_quota,
+            burst: arguments.cpu_burst,
+            period: arguments.cpu_period,
+            realtime_runtime: arguments.cpu_rt_runtime,
+            realtime_period: arguments.cpu_rt_period,
+            cpus: text("--cpuset-cpus", &arguments.cpuset_cpus)?,
+            mems: text("--cpuset-mems", &arguments.cpuset_mems)?,
+            idle: arguments.cpu_idle,
+        }),
+        memory: Some(Memory {
+            limit: bytes(arguments.memory),
+            reservation: bytes(arguments.memory_reservation),
+            swap: bytes(arguments.memory_swap),
+            ..Memory::default()
+        }),
+        pids: Some(Pids { limit: arguments.pids_limit }),
+        block_io: Some(BlockIo { weight: arguments.blkio_weight, ..BlockIo::default() }),
+        ..Resources::default()
+    })
+}
+
+fn text<'a>(flag: &str, value: &'a Option<String>) -> Result<Option<Str<'a>>> {
+    let Some(value) = value else { return Ok(None) };
+    Str::new(value.as_str()).map(Some).with_context(|| format!("{flag}: a NUL byte"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Verb, parse};
+
+    fn written(flags: &str) -> String {
+        let line = format!("deja update {flags} web");
+        let invocation = parse(line.split(' ').filter(|word| !word.is_empty()).map(Into::into)).unwrap();
+        let Verb::Update(arguments) = invocation.verb else { panic!("{line}") };
+        match asked(&arguments).and_then(|resources| writes(&resources, &Facts::default())) {
+            Ok(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Err(error) => format!("refused: {error}"),
+        }
+    }
+
+    #[test]
+    fn only_what_was_given_is_changed() {
+        let table = [
+            ("", ""),
+            ("--memory 50M", r#"memory.max = "52428800""#),
+            ("--memory -1", r#"memory.swap.max = "max"; memory.max = "max""#),
+            ("--memory 1G --memory-swap 1G", r#"memory.swap.max = "0"; memory.max = "1073741824""#),
+            ("--memory-swap -1", r#"memory.swap.max = "max""#),
+            ("--memory-reservation 1k", r#"memory.low = "1024""#),
+            ("--kernel-memory 1G --kernel-memory-tcp 1G", ""),
+            ("--cpu-quota -1", r#"cpu.max = "max""#),
+            ("--cpu-quota 5000 --cpu-period 10000", r#"cpu.max = "5000 10000""#),
+            ("--cpu-burst 0", r#"cpu.max.burst = "0""#),
+            ("--cpu-share 100", r#"cpu.weight = "17""#),
+            ("--cpu-idle 1", r#"cpu.idle = "1""#),
+            ("--cpuset-cpus 0-1 --cpuset-mems 0", r#"cpuset.cpus = "0-1"; cpuset.mems = "0""#),
+            ("--pids-limit 0", r#"pids.max = "1""#),
+            ("--pids-limit -1", r#"pids.max = "max""#),
+            ("--blkio-weight 100", r#"io.bfq.weight = "100""#),
+            ("--cpu-rt-runtime 10", "refused: cpu.realtimeRuntime does not exist in cgroup v2"),
+            // These go to another place.
+            ("--l3-cache-schema L3:0=f --mem-bw-schema MB:0=20", ""),
+        ];
+        for (flags, expected) in table {
+            assert_eq!(written(flags), expected, "{flags}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! deja, a low-level OCI container runtime. This page is the map of the house.
+//!
+//! # Words
+//! One meaning per word, everywhere:
+//! *spec* what config.json asked · *plan* what deja intends · *step* one action of the child · *record* what
+//! is on disk about a container · *status* of a container · *parent* the deja that forks, *child* the process
+//! between clone and exec, *init* the container's first process · *fault* a failed system call ·
+//! "state" only for the OCI verb and for a session's states.
+//!
+//! # Who may import whom
+//! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
+//! ```text
+//! main      -> cli command error log sys
+//! command   -> cli container launch cgroup rdt hook fair spec error sys time log trial
+//! launch    -> cgroup hook spec error sys
+//! rdt       -> spec error sys
+//! hook      -> spec error sys
+//! fair      -> cgroup error sys
+//! cgroup    -> spec error sys
+//! container -> error sys
+//! spec      -> error
+//! cli       -> error
+//! log       -> error time
+//! error     ->
+//! time      ->
+//! trial     -> sys
+//! sys       ->
+//! ```
+//!
+//! # What a verb does
+//! Read facts, decide, act. Deciding is pure and returns data: `launch` turns spec and facts into a plan, a
+//! list of steps complete before the clone; the child performs it and only makes system calls; when a step
+//! fails it sends the step's number and the fault, and the parent, who still holds the plan, explains.
+//!
+//! # What is deliberately absent
+//! - No heap, lock or formatting in the child: the allocator aborts there (`sys::heap`).
+//! - No string path resolved inside a rootfs: descriptors and `openat2` only.
+//! - No thread before the clone, no second copy of the binary, no environment or argument used as a channel.
+//! - No printing outside `main` and `command`; no `unsafe`, libc, nix or rustix outside `sys`.
+//! - No container name inside `launch`, no container at all inside `cgroup`.
+
+pub mod cgroup;
+pub mod cli;
+pub mod command;
+pub mod container;
+pub mod error;
+pub mod fair;
+pub mod hook;
+pub mod launch;
+pub mod log;
+pub mod rdt;
+pub mod spec;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod time;
+pub mod trial;
