@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Sourced by the scripts here: where things are, how they speak, and how deja is built.
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034
+target=${CARGO_TARGET_DIR:-$here/target}
+name=${0##*/}
+
+fail() { echo "$name: $*" >&2; exit 1; }
+say() { echo "$name: $*" >&2; }
+
+# The comment block at the top of a script is its manual.
+usage() { sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p}}' "$0"; exit "${1:-0}"; }
+
+need_root() { [[ $EUID -eq 0 ]] || fail "needs root (try: sudo $0)"; }
+
+need_tool() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || fail "needs \`$tool\`, which is not installed (scripts/setup installs it)"
+    done
+}
+
+# sudo's PATH leaves out a cargo that rustup installed for the user or for root.
+find_cargo() {
+    local home
+    for home in "${CARGO_HOME:-}" "$HOME/.cargo" "$(getent passwd "${SUDO_USER:-root}" | cut -d: -f6)/.cargo"; do
+        [[ -x $home/bin/cargo ]] && PATH=$home/bin:$PATH && break
+    done
+    command -v cargo >/dev/null
+}
+
+# Every artefact is linked statically, so that a binary built here runs in any bed. The explicit target keeps
+# the flag away from procedural macros, which cannot be static.
+static_build() {
+    find_cargo || fail "needs cargo, which is not installed (scripts/setup installs it)"
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    export CARGO_BUILD_TARGET=$triple RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
+}
