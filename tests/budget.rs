@@ -1,0 +1,118 @@
+//! What a verb may cost: system calls, and memory at its peak. The numbers are those of the static release build
+//! with a little room, so that neither creeps up; who needs more raises them here and says why.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use support::{Bundle, Deja, requires};
+
+/// For the bundle of these tests, which mounts, masks and drops all that an engine would: 41 calls of a `run` drop
+/// one capability each, sixteen are those of the program itself.
+struct Budget {
+    calls: u64,
+    /// Resident at the peak, in KiB, of deja itself.
+    memory: u64,
+}
+
+const RUN: Budget = Budget { calls: 300, memory: 3000 };
+const EXEC: Budget = Budget { calls: 165, memory: 2850 };
+const STATE: Budget = Budget { calls: 35, memory: 2300 };
+const KILL: Budget = Budget { calls: 28, memory: 2250 };
+const DELETE: Budget = Budget { calls: 32, memory: 2250 };
+
+/// Every system call under `strace -f -c`, from its total.
+#[track_caller]
+fn calls(bundle: &Bundle, deja: Deja) -> u64 {
+    let report = bundle.file("calls");
+    let finished = deja.wrapped_in(["strace", "-f", "-c", "-o", report.to_str().unwrap()]).output();
+    assert_eq!(finished.code(), Some(0), "{finished}");
+    let text = std::fs::read_to_string(&report).expect("strace's report");
+    let total = text.lines().find(|line| line.trim_end().ends_with("total")).expect("a total");
+    total.split_whitespace().nth(3).and_then(|calls| calls.parse().ok()).expect("a number of calls")
+}
+
+/// The peak of resident memory: strace holds deja at its end, so that /proc can be read.
+#[track_caller]
+fn memory(deja: Deja) -> u64 {
+    let hold = "inject=exit_group:delay_enter=400000";
+    let running =
+        deja.wrapped_in(["strace", "-qq", "-o", "/dev/null", "-e", "trace=exit_group", "-e", hold]).spawn();
+    let mut peak = 0;
+    let mut seen = BTreeSet::new();
+    while Path::new(&format!("/proc/{}/stat", running.pid())).exists() && !ended(running.pid()) {
+        let children = format!("/proc/{0}/task/{0}/children", running.pid());
+        for child in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {
+            let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+            // strace forks before it executes deja, and a child of strace may be strace itself.
+            let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            if value("Name:") == Some("deja") {
+                let size = value("VmHWM:").and_then(|size| size.trim_end_matches(" kB").parse().ok());
+                peak = peak.max(size.unwrap_or(0));
+                seen.insert(child.to_owned());
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let finished = running.finish();
+    assert_eq!(finished.code(), Some(0), "{finished}");
+    assert!(peak > 0 && !seen.is_empty(), "deja was never seen");
+    peak
+}
+
+fn ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'))
+}
+
+/// Both prices of one verb, each for a command of its own.
+#[track_caller]
+fn assert_within(name: &str, budget: &Budget, bundle: &Bundle, mut verb: impl FnMut() -> Deja) {
+    let calls = calls(bundle, verb());
+    let memory = memory(verb());
+    println!("{name}: {calls} system calls of {}, {memory} KiB of {}", budget.calls, budget.memory);
+    assert!(calls <= budget.calls, "{name}: {calls} system calls, {} are allowed", budget.calls);
+    assert!(memory <= budget.memory, "{name}: {memory} KiB, {} are allowed", budget.memory);
+}
+
+#[test]
+fn run_costs_what_it_did() {
+    requires!(bed, release, tool "strace");
+    let bundle = Bundle::new().args(&["/bin/true"]);
+    assert_within("run", &RUN, &bundle, || bundle.verb("run").arg(bundle.id()));
+}
+
+#[test]
+fn exec_and_state_cost_what_they_did() {
+    requires!(bed, release, tool "strace");
+    let bundle = Bundle::new().sleeps();
+    let container = bundle.start();
+    assert_within("exec", &EXEC, &bundle, || container.exec_with(&[], &["/bin/true"]));
+    assert_within("state", &STATE, &bundle, || container.verb("state", &[]));
+}
+
+#[test]
+fn kill_and_delete_cost_what_they_did() {
+    requires!(bed, release, tool "strace");
+    let bundle = Bundle::new().sleeps().set("/linux/cgroupsPath", serde_json::json!(null));
+    let mut next = 0;
+    let mut container = || {
+        next += 1;
+        let id = format!("{}-{next}", bundle.id());
+        bundle.verb("run").arg("--detach").arg(&id).ok();
+        id
+    };
+    let bundle = &bundle;
+    assert_within("kill", &KILL, bundle, || bundle.deja().arg("kill").arg(container()).arg("CONT"));
+    let stopped = |id: &str| {
+        bundle.deja().args(["kill", id, "KILL"]).ok();
+        let gone = || bundle.deja().args(["state", id]).ok().stdout().contains("\"stopped\"").then_some(());
+        support::eventually("the container to stop", gone);
+    };
+    assert_within("delete", &DELETE, bundle, || {
+        let id = container();
+        stopped(&id);
+        bundle.deja().arg("delete").arg(id)
+    });
+}
