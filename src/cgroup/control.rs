@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::watch::EventsFile;
 use super::{Cgroup, read_file, value_of, write_file};
-use crate::sys::process::{Pid, pidfd_open, pidfd_send_signal};
+use crate::sys::process::{Pid, pidfd_find, pidfd_send_signal};
 use crate::sys::{self, AsFd, Errno, Fault};
 
 const KILL: i32 = 9;
@@ -110,7 +110,10 @@ impl Cgroup {
         let mut count = 0;
         for pid in self.processes_or_none()? {
             let Some(id) = Pid::from_raw(pid) else { continue };
-            match pidfd_open(id).and_then(|process| pidfd_send_signal(&process, signal)) {
+            let found =
+                pidfd_find(id).map_err(|fault| self.failed(&format!("open process {pid} of"), fault))?;
+            let Some(process) = found else { continue };
+            match pidfd_send_signal(&process, signal) {
                 Ok(()) => count += 1,
                 Err(fault) if fault.errno == Errno::SRCH => {}
                 Err(fault) => return Err(self.failed(&format!("signal process {pid} of"), fault)),

@@ -49,11 +49,9 @@ fn send(pidfd: &OwnedFd, signal: Signal) -> Result<()> {
 /// The container's init, held so that no other process can take its place; None: it has ended.
 pub fn open_init(container: &Container) -> Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(container.record.pid) else { return Ok(None) };
-    let pidfd = match process::pidfd_open(pid) {
-        Ok(pidfd) => pidfd,
-        Err(fault) if fault.errno == Errno::SRCH => return Ok(None),
-        Err(fault) => return Err(anyhow!("open init, process {}: {fault}", container.record.pid)),
-    };
+    let found = process::pidfd_find(pid);
+    let found = found.map_err(|fault| anyhow!("open init, process {}: {fault}", container.record.pid))?;
+    let Some(pidfd) = found else { return Ok(None) };
     // Looked at after it was opened: what is true now stays true of this descriptor.
     Ok(container.living_pid()?.map(|_| pidfd))
 }

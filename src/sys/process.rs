@@ -12,6 +12,16 @@ pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
     process::pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Call::PidfdOpen.fault(errno))
 }
 
+/// None: no process has this number. The kernel says so in three ways: ESRCH for a free number, EINVAL (ENOENT
+/// since 6.9) for one that a thread has, or a process that is reaped just now.
+pub fn pidfd_find(pid: Pid) -> Result<Option<OwnedFd>> {
+    match pidfd_open(pid) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(fault) if matches!(fault.errno, Errno::SRCH | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Signal 0 only asks whether the process is there. Numbers, not names: real-time signals have none.
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     let null = std::ptr::null::<libc::siginfo_t>();
@@ -177,4 +187,22 @@ pub fn sethostname(name: &CStr) -> Result<()> {
 
 pub fn setdomainname(name: &CStr) -> Result<()> {
     rustix::system::setdomainname(name.to_bytes()).map_err(|errno| Call::SetDomainname.fault(errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_thread_is_no_process() {
+        let own = own_pid();
+        assert!(pidfd_find(own).unwrap().is_some());
+        let of_thread = std::thread::spawn(move || {
+            let thread = rustix::thread::gettid();
+            assert_ne!(thread, own);
+            pidfd_find(thread)
+        });
+        assert!(of_thread.join().unwrap().unwrap().is_none());
+        assert!(pidfd_find(Pid::from_raw(0x7fff_fff0).unwrap()).unwrap().is_none());
+    }
 }
