@@ -30,10 +30,18 @@ find_cargo() {
     command -v cargo >/dev/null
 }
 
-# Every artefact is linked statically, so that a binary built here runs in any bed. The explicit target keeps
+# Every artefact is linked statically, so that a binary built here runs in any bed. musl starts in a tenth of the time
+# of a static glibc; where Rust has no library for it (Debian's own packages), glibc it is. The explicit target keeps
 # the flag away from procedural macros, which cannot be static.
 static_build() {
     find_cargo || fail "needs cargo, which is not installed (scripts/setup installs it)"
-    triple=$(rustc -vV | sed -n 's/^host: //p')
+    local host musl
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    musl=${host%%-*}-unknown-linux-musl
+    triple=$host
+    ! rust_knows "$musl" || triple=$musl
     export CARGO_BUILD_TARGET=$triple RUSTFLAGS="-C target-feature=+crt-static" CARGO_TERM_COLOR=never
 }
+
+# True when programs can be built for target $1.
+rust_knows() { compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null; }

@@ -5,6 +5,8 @@ use std::fmt;
 
 pub use rustix::io::Errno;
 
+use super::Reason;
+
 pub type Result<T> = std::result::Result<T, Fault>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,24 +133,6 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
-
-/// An errno in words. libc's `strerror` texts, which callers of runtimes search for, in lower case
-/// as Go prints them ("permission denied", "no such file or directory").
-pub struct Reason(pub Errno);
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = std::io::Error::from_raw_os_error(self.0.raw_os_error()).to_string();
-        let words = text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words);
-        let mut characters = words.chars();
-        let first = characters.next().map(|c| c.to_ascii_lowercase());
-        match words.get(..2) {
-            // "RPC ..." and other abbreviations stay as they are.
-            Some(start) if start.chars().all(|c| c.is_ascii_uppercase()) => f.write_str(words),
-            _ => write!(f, "{}{}", first.unwrap_or_default(), characters.as_str()),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,7 @@ pub mod mount;
 pub mod netlink;
 pub mod process;
 pub mod procfs;
+mod reason;
 pub mod regex;
 pub mod sched;
 pub mod seal;
@@ -24,7 +25,8 @@ pub mod seccomp;
 pub mod socket;
 pub mod terminal;
 
-pub use fault::{Call, Errno, Fault, Reason, Result};
+pub use fault::{Call, Errno, Fault, Result};
+pub use reason::Reason;
 pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// A descriptor known by its number, as the child of a clone knows those it was born with.
