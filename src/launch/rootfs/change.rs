@@ -76,7 +76,6 @@ impl Target {
             direct: false,
             rigid: false,
             nofollow: false,
-            directory: true,
             absent: false,
             text: text.to_owned(),
         }

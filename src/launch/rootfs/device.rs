@@ -112,7 +112,6 @@ fn device(
         direct: false,
         rigid: true,
         nofollow: false,
-        directory: true,
         absent: false,
         text: format!("/{parent}"),
     };

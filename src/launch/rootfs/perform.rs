@@ -31,7 +31,7 @@ pub struct Context<'c> {
 struct Cover {
     /// Where copies are taken from.
     original: Option<BorrowedFd<'static>>,
-    /// A detached copy that has not found its place yet.
+    /// The original itself, while it has not found its place yet.
     spare: Option<BorrowedFd<'static>>,
 }
 
@@ -387,33 +387,22 @@ fn mask(target: &Target, context: &mut Context<'_>) -> Result<()> {
         Some(fd) => (fd.as_fd(), c""),
         None => (base, target.path.as_c_str()),
     };
-    let first = cover(target.directory, dir, path, context);
-    match first {
-        // It is of the other kind.
-        Err(fault) if [Errno::INVAL, Errno::NOTDIR].contains(&fault.errno) => {
-            cover(!target.directory, dir, path, context)
-        }
-        result => result,
-    }
-}
-
-/// Mounts /dev/null or the empty directory; a place that does not exist needs no mask.
-fn cover(directory: bool, dir: BorrowedFd<'_>, path: &CStr, context: &mut Context<'_>) -> Result<()> {
+    // Asked first, because a copy that finds no place costs more than the question: the kernel waits for all
+    // processors when a detached mount is closed.
+    let stat = match fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH) {
+        Err(fault) if fault.errno == Errno::NOENT => return Ok(()),
+        result => result?,
+    };
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let cover = if directory { &mut context.empty } else { &mut context.null };
     let original = match cover.original {
         Some(original) => original,
         None => *cover.original.insert(leak(open_null()?)),
     };
-    let copy = match cover.spare {
-        Some(spare) => spare,
-        None => *cover.spare.insert(leak(mount::open_tree(original, c"", TOP)?)),
-    };
-    match mount::move_mount(copy, dir, path) {
-        Ok(()) => cover.spare = None,
-        Err(fault) if fault.errno == Errno::NOENT => {}
-        Err(fault) => return Err(fault),
+    match cover.spare.take() {
+        Some(spare) => mount::move_mount(spare, dir, path),
+        None => mount::move_mount(Lingering::new(mount::open_tree(original, c"", TOP)?), dir, path),
     }
-    Ok(())
 }
 
 /// The host's null device, and nothing that only has its name or its number.

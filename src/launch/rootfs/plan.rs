@@ -196,16 +196,7 @@ impl<'p> Planner<'p> {
         // In a new tmpfs there is what we have mounted and nothing else.
         let absent = base == Base::Dev && !self.mounted.contains(&clean);
         let path = CString::new(path)?;
-        Ok(Target {
-            base,
-            path,
-            direct,
-            rigid: false,
-            nofollow: false,
-            directory: true,
-            absent,
-            text: text.to_owned(),
-        })
+        Ok(Target { base, path, direct, rigid: false, nofollow: false, absent, text: text.to_owned() })
     }
 
     /// Notes that `destination` is covered by a new mount, and says whether that serves as a base.
@@ -259,7 +250,6 @@ impl<'p> Planner<'p> {
             }
             let mut target = self.target(text)?;
             target.direct &= target.base != Base::Root;
-            target.directory = is_likely_directory(&clean);
             self.plan.finish.push(Step::Mask(target));
             seen.push(clean);
         }
@@ -289,11 +279,6 @@ impl<'p> Planner<'p> {
         }
         Ok(())
     }
-}
-
-/// Of the usual masked paths, those that are directories. A wrong answer costs one more call.
-fn is_likely_directory(clean: &str) -> bool {
-    matches!(clean, "proc/acpi" | "proc/asound" | "proc/scsi") || clean.starts_with("sys/")
 }
 
 #[cfg(test)]

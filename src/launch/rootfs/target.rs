@@ -32,8 +32,6 @@ pub struct Target {
     pub rigid: bool,
     /// A link at the end is not followed but mounted on.
     pub nofollow: bool,
-    /// Most likely a directory (true) or a file; only saves calls.
-    pub directory: bool,
     /// Most likely not there yet; only saves a call.
     pub absent: bool,
     /// As the config has it.
