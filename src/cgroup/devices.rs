@@ -145,9 +145,10 @@ impl Filter {
         Ok(())
     }
 
-    /// The program, shortest way out first: a rule that does not match jumps to the next.
+    /// The program: what an exception covers jumps to the one answer for exceptions. Few jumps and few ends, because
+    /// the kernel's verifier follows each, which is what loading a program costs.
     pub fn program(&self) -> Vec<Instruction> {
-        let mut code = Vec::with_capacity(8 + self.exceptions.len() * 6);
+        let mut code = Vec::with_capacity(16 + self.exceptions.len() * 3);
         code.extend([
             load(KIND, 0),
             and(KIND, 0xffff),
@@ -155,37 +156,102 @@ impl Filter {
             shift_right(ACCESS, 16),
             load(MAJOR, 4),
             load(MINOR, 8),
+            copy(NUMBER, MAJOR),
+            shift_left(NUMBER, MINOR_BITS),
+            or(NUMBER, MINOR),
         ]);
-        for (devices, access) in &self.exceptions {
-            self.exception(*devices, *access, &mut code);
+        let exceptions: Vec<(Devices, u8)> =
+            self.exceptions.iter().map(|(devices, access)| (*devices, *access)).collect();
+        let mut parts = exceptions.chunks(MOST_IN_REACH).peekable();
+        while let Some(part) = parts.next() {
+            let mut block = Block::default();
+            for same in part.chunk_by(|one, next| one.0.kind == next.0.kind) {
+                self.exceptions_of(same, &mut block);
+            }
+            block.end_with(if parts.peek().is_some() {
+                &[ALWAYS_OVER_ANSWER]
+            } else {
+                &ANSWERS[usize::from(self.allow)]
+            });
+            code.extend(block.code);
+            code.extend(ANSWERS[usize::from(!self.allow)]);
         }
-        code.extend(answer(self.allow));
+        if exceptions.is_empty() {
+            code.extend(ANSWERS[usize::from(self.allow)]);
+        }
         code
     }
 
-    fn exception(&self, devices: Devices, access: u8, code: &mut Vec<Instruction>) {
-        let mut body = vec![not_equal(KIND, devices.kind as i32)];
-        body.extend(devices.major.map(|major| not_equal(MAJOR, major as i32)));
-        body.extend(devices.minor.map(|minor| not_equal(MINOR, minor as i32)));
-        let access = i32::from(access);
-        match (self.allow, access == i32::from(Access::ALL.0)) {
+    /// Those of one kind of device, behind one question for it.
+    fn exceptions_of(&self, same: &[(Devices, u8)], block: &mut Block) {
+        let kind = same[0].0.kind;
+        let question = block.code.len();
+        block.code.push(not_equal(KIND, kind as i32));
+        for (devices, access) in same {
+            self.exception(*devices, i32::from(*access), block);
+        }
+        block.aim(question, block.code.len());
+    }
+
+    fn exception(&self, devices: Devices, access: i32, block: &mut Block) {
+        let matches = match (devices.major, devices.minor) {
+            (Some(major), Some(minor)) => {
+                if major >> MAJOR_BITS != 0 || minor >> MINOR_BITS != 0 {
+                    // No device has such a number.
+                    return;
+                }
+                Some((NUMBER, major << MINOR_BITS | minor))
+            }
+            (Some(major), None) => Some((MAJOR, major)),
+            (None, Some(minor)) => Some((MINOR, minor)),
+            (None, None) => None,
+        };
+        if access == i32::from(Access::ALL.0) {
             // Every access is one of the three.
-            (_, true) => {}
-            // Allowed when nothing is left outside the exception.
-            (false, false) => {
-                body.extend([copy(SCRATCH, ACCESS), and(SCRATCH, !access), not_equal(SCRATCH, 0)]);
-            }
+            return block.leave(matches.map_or(ALWAYS, |(register, value)| equal(register, value as i32)));
+        }
+        let other = matches.map(|(register, value)| {
+            block.code.push(not_equal(register, value as i32));
+            block.code.len() - 1
+        });
+        block.code.push(copy(SCRATCH, ACCESS));
+        if self.allow {
             // Denied when anything lies inside it.
-            (true, false) => body.extend([copy(SCRATCH, ACCESS), and(SCRATCH, access), equal(SCRATCH, 0)]),
+            block.code.push(and(SCRATCH, access));
+            block.leave(not_equal(SCRATCH, 0));
+        } else {
+            // Allowed when nothing is left outside it.
+            block.code.push(and(SCRATCH, !access));
+            block.leave(equal(SCRATCH, 0));
         }
-        body.extend(answer(!self.allow));
-        let length = body.len();
-        for (place, instruction) in body.iter_mut().enumerate() {
-            if is_jump(*instruction) {
-                instruction.offset = (length - place - 1) as i16;
-            }
+        if let Some(other) = other {
+            block.aim(other, block.code.len());
         }
-        code.extend(body);
+    }
+}
+
+/// Instructions, some of which jump to what comes after the block's end.
+#[derive(Default)]
+struct Block {
+    code: Vec<Instruction>,
+    leaving: Vec<usize>,
+}
+
+impl Block {
+    fn leave(&mut self, jump: Instruction) {
+        self.leaving.push(self.code.len());
+        self.code.push(jump);
+    }
+
+    fn aim(&mut self, jump: usize, target: usize) {
+        self.code[jump].offset = (target - jump - 1) as i16;
+    }
+
+    fn end_with(&mut self, end: &[Instruction]) {
+        self.code.extend_from_slice(end);
+        for jump in std::mem::take(&mut self.leaving) {
+            self.aim(jump, self.code.len());
+        }
     }
 }
 
@@ -214,15 +280,26 @@ const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
+/// Major and minor number in one, as the kernel keeps them.
+const NUMBER: u8 = 7;
+
+const MAJOR_BITS: i32 = 12;
+const MINOR_BITS: i32 = 20;
+/// A jump is at most 32767 instructions long, and an exception takes five.
+const MOST_IN_REACH: usize = 5000;
 
 // Operations: class | source | operation, as in the kernel's uapi/linux/bpf.h.
 const LOAD_WORD: u8 = 0x61;
 const AND_32: u8 = 0x54;
 const SHIFT_RIGHT_32: u8 = 0x74;
+const SHIFT_LEFT_32: u8 = 0x64;
+const OR_REGISTER_32: u8 = 0x4c;
 const MOVE_32: u8 = 0xb4;
 const MOVE_REGISTER_32: u8 = 0xbc;
-const JUMP_EQUAL: u8 = 0x15;
-const JUMP_NOT_EQUAL: u8 = 0x55;
+// They compare the lower half: an immediate is sign-extended to the whole register otherwise.
+const JUMP_EQUAL_32: u8 = 0x16;
+const JUMP_NOT_EQUAL_32: u8 = 0x56;
+const JUMP: u8 = 0x05;
 const EXIT: u8 = 0x95;
 
 const fn load(register: u8, offset: i16) -> Instruction {
@@ -242,19 +319,29 @@ const fn copy(to: u8, from: u8) -> Instruction {
 }
 
 const fn equal(register: u8, value: i32) -> Instruction {
-    Instruction::new(JUMP_EQUAL, register, 0, 0, value)
+    Instruction::new(JUMP_EQUAL_32, register, 0, 0, value)
 }
 
 const fn not_equal(register: u8, value: i32) -> Instruction {
-    Instruction::new(JUMP_NOT_EQUAL, register, 0, 0, value)
+    Instruction::new(JUMP_NOT_EQUAL_32, register, 0, 0, value)
 }
 
-const fn is_jump(instruction: Instruction) -> bool {
-    matches!(instruction.code, JUMP_EQUAL | JUMP_NOT_EQUAL)
+const fn shift_left(register: u8, bits: i32) -> Instruction {
+    Instruction::new(SHIFT_LEFT_32, register, 0, 0, bits)
 }
 
-const fn answer(allow: bool) -> [Instruction; 2] {
-    [Instruction::new(MOVE_32, ANSWER, 0, 0, allow as i32), Instruction::new(EXIT, 0, 0, 0, 0)]
+const fn or(to: u8, from: u8) -> Instruction {
+    Instruction::new(OR_REGISTER_32, to, from, 0, 0)
+}
+
+const ALWAYS: Instruction = Instruction::new(JUMP, 0, 0, 0, 0);
+const ALWAYS_OVER_ANSWER: Instruction = Instruction::new(JUMP, 0, 0, 2, 0);
+
+/// Denied, allowed.
+const ANSWERS: [[Instruction; 2]; 2] = [answer(0), answer(1)];
+
+const fn answer(allow: i32) -> [Instruction; 2] {
+    [Instruction::new(MOVE_32, ANSWER, 0, 0, allow), Instruction::new(EXIT, 0, 0, 0, 0)]
 }
 
 #[cfg(test)]

@@ -28,17 +28,21 @@ fn run(program: &[Instruction], request: Request) -> bool {
                 registers[to] = Some(u64::from(context[instruction.offset as usize / 4]));
             }
             AND_32 => registers[to] = Some(u64::from(registers[to].unwrap() as u32 & value as u32)),
+            SHIFT_LEFT_32 => registers[to] = Some(u64::from((registers[to].unwrap() as u32) << value)),
+            OR_REGISTER_32 => {
+                registers[to] = Some(u64::from((registers[to].unwrap() | registers[from].unwrap()) as u32));
+            }
             SHIFT_RIGHT_32 => registers[to] = Some(u64::from(registers[to].unwrap() as u32 >> value)),
             MOVE_32 => registers[to] = Some(u64::from(value as u32)),
             MOVE_REGISTER_32 => registers[to] = Some(u64::from(registers[from].unwrap() as u32)),
-            // Immediates are sign-extended to the register.
-            JUMP_EQUAL if registers[to].unwrap() == i64::from(value) as u64 => {
+            JUMP_EQUAL_32 if registers[to].unwrap() as u32 == value as u32 => {
+                at += instruction.offset as usize
+            }
+            JUMP_NOT_EQUAL_32 if registers[to].unwrap() as u32 != value as u32 => {
                 at += instruction.offset as usize;
             }
-            JUMP_NOT_EQUAL if registers[to].unwrap() != i64::from(value) as u64 => {
-                at += instruction.offset as usize;
-            }
-            JUMP_EQUAL | JUMP_NOT_EQUAL => {}
+            JUMP => at += instruction.offset as usize,
+            JUMP_EQUAL_32 | JUMP_NOT_EQUAL_32 => {}
             EXIT => return registers[ANSWER as usize].unwrap() != 0,
             code => panic!("operation {code:#x}"),
         }
@@ -160,7 +164,30 @@ fn every_container_has_its_defaults() {
     assert!(!run(&program, request(Kind::Block, 8, 0, Access::READ)));
     assert!(!run(&program, request(Kind::Character, 1, 1, Access::READ)));
     // Allowing everything leaves nothing to except.
-    assert_eq!(Filter::new(&rules(&["+a"])).unwrap().program().len(), 8);
+    assert_eq!(Filter::new(&rules(&["+a"])).unwrap().program().len(), 11);
+}
+
+#[test]
+fn the_largest_numbers_and_the_longest_lists_are_right() {
+    let largest = rules(&["-a", "+c 4095:1048575 r", "+c 4096:0 rwm", "+b 2048:0 rwm"]);
+    let program = Filter::of(&largest).unwrap().program();
+    assert!(run(&program, request(Kind::Character, 4095, 0xfffff, Access::READ)));
+    assert!(!run(&program, request(Kind::Character, 4095, 0xfffff, Access::WRITE)));
+    assert!(!run(&program, request(Kind::Character, 0, 0, Access::READ)));
+    assert!(run(&program, request(Kind::Block, 2048, 0, Access::ALL)));
+
+    let mut filter = Filter::default();
+    for minor in 0..12_000 {
+        let devices = Devices { kind: Kind::Block, major: Some(7), minor: Some(minor) };
+        filter.except(devices, if minor % 2 == 0 { Access::ALL } else { Access::READ }, true).unwrap();
+    }
+    let program = filter.program();
+    for minor in [0, 1, 4999, 5000, 5001, 9999, 10_000, 11_999] {
+        assert!(run(&program, request(Kind::Block, 7, minor, Access::READ)), "{minor}");
+        assert_eq!(run(&program, request(Kind::Block, 7, minor, Access::WRITE)), minor % 2 == 0, "{minor}");
+    }
+    assert!(!run(&program, request(Kind::Block, 7, 12_000, Access::READ)));
+    assert!(!run(&program, request(Kind::Character, 7, 1, Access::READ)));
 }
 
 #[test]
