@@ -357,7 +357,7 @@ fn on_a_terminal(bundle: &Bundle) -> Option<String> {
 /// CVE-2023-25809: without a cgroup namespace the host's whole tree would be in the container, writable.
 #[test]
 fn the_host_s_cgroups_are_not_in_the_container() {
-    requires!(bed);
+    requires!(bed, userns);
     for bundle in [Bundle::new(), Bundle::new().user_namespace(100_000, 65_536)] {
         let bundle = bundle.without_namespace("cgroup").edit(|config| {
             config["mounts"][6]["options"] = json!(["nosuid", "noexec", "nodev"]);

@@ -350,7 +350,7 @@ fn a_link_in_the_root_leads_to_its_place_inside() {
 
 #[test]
 fn ids_are_mapped_for_one_mount_or_for_all_below() {
-    requires!(bed);
+    requires!(bed, userns);
     let bundle = Bundle::new();
     let volume = volume(&bundle);
     let _host = HostMount::tmpfs(&volume.join("below"), rustix::mount::MountFlags::empty());
@@ -567,6 +567,34 @@ fn the_own_cgroup_is_the_root_of_the_tree() {
         assert!(seen.rest.lines().any(|line| line == "1"), "{}", seen.rest);
         assert_eq!(seen.mount("/sys/fs/cgroup").2, "cgroup2");
         assert_eq!(seen.options("/sys/fs/cgroup")[0], "ro");
+    }
+}
+
+#[test]
+fn a_writable_cgroup_belongs_to_the_user_of_the_program() {
+    requires!(bed, userns);
+    let script = "cd /sys/fs/cgroup && mkdir x && echo 0 > x/cgroup.procs && cat x/cgroup.procs && rmdir x; \
+        echo 1 > cgroup.max.depth";
+    let writable = |config: &mut Value| config["mounts"][6]["options"] = json!(["nosuid", "noexec", "nodev"]);
+    let divides = |bundle: Bundle| {
+        let finished = bundle.edit(writable).script(script).run();
+        let text = finished.to_string();
+        assert!(finished.stdout().contains('1') && text.contains("cgroup.max.depth"), "{text}");
+    };
+    divides(Bundle::new().user_namespace(100_000, 65_536));
+    divides(Bundle::new().set("/process/user", json!({"uid": 1000, "gid": 1000})));
+
+    for (bundle, owner) in [
+        (Bundle::new().user_namespace(100_000, 65_536).edit(writable), 100_000),
+        (Bundle::new().user_namespace(100_000, 65_536), 0),
+        (Bundle::new().user_namespace(100_000, 65_536).without_namespace("cgroup").edit(writable), 0),
+        (Bundle::new().edit(writable), 0),
+    ] {
+        let bundle = bundle.sleeps();
+        let _container = bundle.start();
+        let owner_of =
+            |name: &str| fs::metadata(bundle.cgroup().join(name)).expect("a file of the cgroup").uid();
+        assert_eq!([owner_of(""), owner_of("cgroup.procs"), owner_of("cgroup.freeze")], [owner, owner, 0]);
     }
 }
 

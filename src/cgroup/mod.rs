@@ -14,6 +14,7 @@ pub mod devices;
 mod io;
 pub mod limits;
 mod mount;
+mod owner;
 pub mod path;
 mod tree;
 pub mod usage;
@@ -22,6 +23,7 @@ mod watch;
 pub use apply::{apply, replace};
 pub use attach::{Attached, attach};
 pub use mount::Mount;
+pub use owner::hand_over;
 pub use tree::{Cgroup, Request, remove, remove_empty, remove_parents};
 pub use watch::{Change, Watch};
 

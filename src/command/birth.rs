@@ -14,7 +14,7 @@ use super::blueprint::Blueprint;
 use super::notify::{self, Manager, Messenger};
 use super::place::{self, Place};
 use super::terminal::{self, Console};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{self, Cgroup};
 use crate::cli::{self, Global};
 use crate::container::{self, Container, Life, RdtPlace, Record, Reservation, Status, Store};
 use crate::hook;
@@ -155,6 +155,10 @@ impl Birth<'_> {
         if let Some(cgroup) = &self.cgroup {
             trial::point("set limits")?;
             place.limit(cgroup)?;
+            if let Some(owner) = blueprint.cgroup_owner() {
+                trial::point("hand the cgroup over")?;
+                cgroup::hand_over(cgroup, owner)?;
+            }
         }
         trial::point("read the start time")?;
         if let Some(class) = class {

@@ -14,7 +14,7 @@ use crate::hook::{self, Moment};
 use crate::launch::namespaces::Namespaces;
 use crate::launch::seccomp::Program;
 use crate::launch::{NewContainer, Plan, identity, idmap, netdev, rootfs, sysctl};
-use crate::spec::{Linux, Process, Spec};
+use crate::spec::{Linux, Mount, Process, Spec};
 use crate::sys::clone::namespace;
 use crate::sys::{AsRawFd, OwnedFd, Reason, fs, leak, process};
 
@@ -120,6 +120,30 @@ impl<'s> Blueprint<'s> {
     pub fn asks_late(&self) -> bool {
         let hooks = self.spec.hooks.as_ref();
         self.listener.is_some() || hooks.is_some_and(|hooks| !hooks.start_container.is_empty())
+    }
+
+    /// Who shall own the container's cgroup, as a host's user: the one its program runs as, when it has a cgroup
+    /// namespace of its own and may write to its tree. None: it stays deja's; without privileges it cannot be given away.
+    pub fn cgroup_owner(&self) -> Option<u32> {
+        let writable = |mount: &Mount| {
+            let options = mount.options.iter().map(|option| &**option);
+            let last = options.filter(|option| ["ro", "rw"].contains(option)).last();
+            &*mount.destination == "/sys/fs/cgroup"
+                && ["cgroup", "cgroup2"].contains(&&*mount.kind)
+                && last != Some("ro")
+        };
+        let possible = self.privileged && self.namespaces.is_new(namespace::CGROUP);
+        if !possible || !self.spec.mounts.iter().any(writable) {
+            return None;
+        }
+        let inside = self.process.user.uid;
+        let owner = match self.namespaces.is_new(namespace::USER) {
+            true => self.linux.uid_mappings.iter().find_map(|mapping| mapping.host(inside))?,
+            // What a user namespace that was there maps is not in config.json.
+            false if self.namespaces.all() & namespace::USER != 0 => return None,
+            false => inside,
+        };
+        (owner != process::effective_uid()).then_some(owner)
     }
 
     pub fn plan(&mut self, request: &Request, cgroup: Option<&Cgroup>, joined: &[OwnedFd]) -> Result<Plan> {

@@ -171,9 +171,10 @@ pub fn chmodat(dir: impl AsFd, path: &CStr, mode: Mode) -> Result<()> {
     fs::chmodat(dir, path, mode, AtFlags::empty()).map_err(|errno| Call::Chmod.fault(errno))
 }
 
-pub fn chownat(dir: impl AsFd, path: &CStr, uid: u32, gid: u32, flags: AtFlags) -> Result<()> {
-    let (uid, gid) = (fs::Uid::from_raw(uid), fs::Gid::from_raw(gid));
-    fs::chownat(dir, path, Some(uid), Some(gid), flags).map_err(|errno| Call::Chown.fault(errno))
+/// Without `gid` the group stays.
+pub fn chownat(dir: impl AsFd, path: &CStr, uid: u32, gid: Option<u32>, flags: AtFlags) -> Result<()> {
+    let (uid, gid) = (fs::Uid::from_raw(uid), gid.map(fs::Gid::from_raw));
+    fs::chownat(dir, path, Some(uid), gid, flags).map_err(|errno| Call::Chown.fault(errno))
 }
 
 pub fn accessat(dir: impl AsFd, path: &CStr, access: fs::Access) -> Result<()> {

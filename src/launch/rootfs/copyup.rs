@@ -65,7 +65,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usiz
 fn own(to: BorrowedFd<'_>, name: &CStr, stat: &fs::Stat) -> Result<()> {
     match (stat.st_uid, stat.st_gid) {
         (0, 0) => Ok(()),
-        (uid, gid) => fs::chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+        (uid, gid) => fs::chownat(to, name, uid, Some(gid), AtFlags::SYMLINK_NOFOLLOW),
     }
 }
 

@@ -319,7 +319,7 @@ fn make_device_in(device: &Device, parent: BorrowedFd<'_>) -> Result<()> {
         Err(fault) if fault.errno == Errno::PERM => bind_device(device, parent).map_err(|_| fault),
         Err(fault) => Err(fault),
         Ok(()) => match device.owner {
-            Some((uid, gid)) => fs::chownat(parent, &device.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+            Some((uid, gid)) => fs::chownat(parent, &device.name, uid, Some(gid), AtFlags::SYMLINK_NOFOLLOW),
             None => Ok(()),
         },
     }
