@@ -126,8 +126,8 @@ impl<'s> Blueprint<'s> {
     /// namespace of its own and may write to its tree. None: it stays deja's; without privileges it cannot be given away.
     pub fn cgroup_owner(&self) -> Option<u32> {
         let writable = |mount: &Mount| {
-            let options = mount.options.iter().map(|option| &**option);
-            let last = options.filter(|option| ["ro", "rw"].contains(option)).last();
+            let mut options = mount.options.iter().map(|option| &**option);
+            let last = options.rfind(|option| ["ro", "rw"].contains(option));
             &*mount.destination == "/sys/fs/cgroup"
                 && ["cgroup", "cgroup2"].contains(&&*mount.kind)
                 && last != Some("ro")
