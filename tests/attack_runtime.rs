@@ -58,6 +58,39 @@ fn a_process_that_becomes_deja_in_the_container_does_no_harm() {
     assert!(fs::read(support::binary()).expect("read deja") == before, "deja's file has changed");
 }
 
+/// As above, from a neighbour with every right that shares the pid namespace and waits for processes of deja.
+#[test]
+fn an_exec_is_not_caught_by_those_it_joins() {
+    requires!(bed);
+    // A descriptor outlives the process, and with it the kernel's refusal to write to what is executed.
+    let watch = r#"while [ ! -e /stop ]; do
+        for exe in /proc/[0-9]*/exe; do
+            {
+                [ /proc/self/fd/5 -ef /bin/busybox ] || for try in 1 2 3 4 5; do
+                    if (: >>/proc/self/fd/5) 2>/dev/null; then echo "opened $(readlink /proc/self/fd/5)"; fi
+                    sleep 0.02
+                done
+            } 5<"$exe"
+        done 2>/dev/null
+    done"#;
+    let all = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"]);
+    let bundle = Bundle::new()
+        .script(watch)
+        .set("/root/readonly", json!(false))
+        .set("/process/capabilities/bounding", all.clone())
+        .set("/process/capabilities/effective", all.clone())
+        .set("/process/capabilities/permitted", all);
+    let before = fs::read(support::binary()).expect("read deja");
+    let container = bundle.start();
+    for _ in 0..30 {
+        assert_eq!(container.exec(&["echo", "alive"]).stdout().trim(), "alive");
+    }
+    container.exec(&["touch", "/stop"]);
+    container.wait_status("stopped");
+    assert_eq!(container.stdout(), "");
+    assert!(fs::read(support::binary()).expect("read deja") == before, "deja's file has changed");
+}
+
 #[test]
 fn a_waiting_init_cannot_be_looked_into_by_another_container() {
     requires!(bed);

@@ -182,6 +182,19 @@ fn every_place_and_every_proof_is_there() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
+#[test]
+fn every_known_attack_has_its_test() {
+    let text = tree("docs/security.md");
+    let table = text.split("\n## Known attacks").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows: Vec<&str> = table.expect("a table").lines().filter(|line| line.starts_with("| CVE-")).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let proofs = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        assert!(!proofs.is_empty(), "{row}");
+        proofs.split_whitespace().for_each(|proof| assert!(is_a_test(proof), "{proof} is no test"));
+    }
+}
+
 /// `FILE::NAME`, a function behind `#[test]` or in `proptest!`.
 fn is_a_test(proof: &str) -> bool {
     let Some((file, name)) = proof.split_once("::") else { return false };
