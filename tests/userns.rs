@@ -182,6 +182,74 @@ fn a_user_enters_what_it_made() {
     bundle.deja().user(USER, USER).arg("delete").arg("--force").arg(bundle.id()).ok();
 }
 
+/// A cgroup that was given to the user, as a session manager does; gone with the test.
+struct Delegated(std::path::PathBuf);
+
+impl Delegated {
+    fn new(bundle: &Bundle) -> Self {
+        let path = std::path::Path::new("/sys/fs/cgroup").join(format!("given-{}", bundle.id()));
+        std::fs::create_dir_all(path.join("own")).unwrap();
+        for name in
+            ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "own", "own/cgroup.procs"]
+        {
+            chown(path.join(name), Some(USER), Some(USER)).unwrap();
+        }
+        Self(path)
+    }
+
+    /// deja as the user, started in this cgroup.
+    fn run(&self, deja: Deja) -> Deja {
+        let script =
+            "echo 0 > $0/own/cgroup.procs && exec setpriv --reuid 1000 --regid 1000 --clear-groups \"$@\"";
+        deja.wrapped_in(["sh", "-c", script, &self.0.display().to_string()])
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for path in [self.0.join("own"), self.0.clone()] {
+            std::fs::remove_dir(path).ok();
+        }
+    }
+}
+
+#[test]
+fn a_user_with_a_cgroup_of_its_own_sets_limits() {
+    requires!(bed, userns, tool "setpriv");
+    adopt_orphans();
+    let bundle = rootless();
+    let given = Delegated::new(&bundle);
+    let place = format!("/given-{}/web", bundle.id());
+    let mut bundle = bundle.set("/linux/cgroupsPath", json!(place)).sleeps();
+    let has_pids = support::met("cgroup", "pids");
+    if has_pids {
+        bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 17}}));
+    }
+    given.run(bundle.verb("run").arg("--detach").arg(bundle.id())).ok();
+    let read = |file: &str| std::fs::read_to_string(given.0.join("web").join(file)).unwrap();
+    assert_eq!(read("cgroup.procs").lines().count(), 1);
+    if has_pids {
+        assert_eq!(read("pids.max"), "17\n");
+        given.run(bundle.deja().args(["update", "--pids-limit", "18", bundle.id()])).ok();
+        assert_eq!(read("pids.max"), "18\n");
+    }
+    let exec = given.run(bundle.deja().args(["exec", bundle.id(), "cat", "/proc/self/cgroup"])).ok();
+    assert!(exec.stdout().ends_with("/web\n"), "{exec}");
+    given.run(bundle.deja().args(["pause", bundle.id()])).ok();
+    given.run(bundle.deja().args(["delete", "--force", bundle.id()])).ok();
+    assert!(!given.0.join("web").exists());
+}
+
+#[test]
+fn without_rights_over_the_tree_limits_are_refused() {
+    requires!(bed, userns);
+    let bundle = rootless().set("/linux/resources", json!({"pids": {"limit": 17}}));
+    let run = as_user(&bundle, "run").arg(bundle.id()).fails();
+    run.assert_says("rootless needs no limits + no cgrouppath when no permission is granted for cgroups");
+    let bundle = rootless().set("/linux/cgroupsPath", json!("/deja-test/not-mine"));
+    as_user(&bundle, "run").arg(bundle.id()).fails().assert_says("permission denied");
+}
+
 /// deja as the user, in a mount namespace where this is what the user was given.
 fn with_ranges(bundle: &Bundle, ranges: &str) -> Deja {
     let file = bundle.file("ranges");

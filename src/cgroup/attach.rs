@@ -14,8 +14,8 @@ pub enum Attached {
     NotPermitted,
 }
 
-/// Attaches the program of `filter`. In a user namespace (`confined`) bpf(2) is usually forbidden; there the
-/// kernel itself refuses to make nodes of real devices, so the container goes without, as runc and crun do.
+/// Attaches the program of `filter`. For users and in a user namespace (`confined`) bpf(2) is usually forbidden; there
+/// the kernel itself refuses to make nodes of real devices, so the container goes without, as runc and crun do.
 /// For everybody else a program that cannot be attached is an error.
 pub fn attach(cgroup: &Cgroup, filter: &Filter, confined: impl FnOnce() -> bool) -> Result<Attached> {
     let result = if cgroup.is_new() { add(cgroup, filter) } else { replace(cgroup, filter) };

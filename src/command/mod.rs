@@ -131,6 +131,11 @@ fn store(global: &Global) -> Result<Store> {
     Ok(Store::open(root, false))
 }
 
+/// An ordinary user, or root in a user namespace: the kernel lets neither it nor its containers make devices.
+fn is_confined() -> bool {
+    effective_uid() != 0 || in_user_namespace()
+}
+
 /// The first user namespace is the only one that maps every id to itself.
 fn in_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -205,7 +210,7 @@ fn is_rootless(global: &Global) -> bool {
     match global.rootless {
         Switch::On => true,
         Switch::Off => false,
-        Switch::Auto => effective_uid() != 0 || in_user_namespace(),
+        Switch::Auto => is_confined(),
     }
 }
 

@@ -91,7 +91,7 @@ impl Place {
     /// Sets the limits and the rules for devices.
     pub fn limit(&self, cgroup: &Cgroup) -> Result<()> {
         cgroup::apply(cgroup, &self.writes)?;
-        cgroup::attach(cgroup, &self.devices, super::in_user_namespace).map(drop)
+        cgroup::attach(cgroup, &self.devices, super::is_confined).map(drop)
     }
 }
 

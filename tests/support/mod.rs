@@ -19,7 +19,7 @@ pub use command::{Deja, Finished, Running, binary, deja};
 pub use console::{Console, ConsoleSocket};
 pub use container::{Container, adopt_orphans};
 pub use leaks::Leaks;
-pub use needs::{first_missing, record_skip};
+pub use needs::{first_missing, met, record_skip};
 
 use std::time::{Duration, Instant};
 

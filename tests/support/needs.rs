@@ -60,7 +60,7 @@ pub fn first_missing(needs: &[(&str, &str)]) -> Option<String> {
     })
 }
 
-fn met(name: &str, argument: &str) -> bool {
+pub fn met(name: &str, argument: &str) -> bool {
     match name {
         // Only a debug build fails on request.
         "debug" => cfg!(debug_assertions),
