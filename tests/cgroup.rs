@@ -123,6 +123,9 @@ fn a_frozen_cgroup_is_refused_and_frozen_processes_stand_still() {
     support::eventually("the process joins", || cgroup.is_populated().unwrap().then_some(()));
     // Until the trap is set.
     std::thread::sleep(Duration::from_millis(200));
+    // As a deja leaves it that is killed before the kernel has stopped everything.
+    fs::write(directory(&cgroup).join("cgroup.freeze"), "1").unwrap();
+    assert!(cgroup.is_frozen().unwrap());
     cgroup.freeze(SOON).unwrap();
     assert!(cgroup.is_frozen().unwrap());
     assert_eq!(cgroup.signal_all(15).unwrap(), 1);

@@ -45,12 +45,17 @@ impl Cgroup {
         write_file(self.as_fd(), c"cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
-    /// Whether everything in it is stopped; one that is gone is not.
+    /// Whether everything in it is stopped, or will be as soon as the kernel gets hold of it: who comes in stops too.
+    /// One that is gone is not frozen.
     pub fn is_frozen(&self) -> Result<bool> {
-        match read_file(self.as_fd(), c"cgroup.events") {
+        let frozen = read_file(self.as_fd(), c"cgroup.events").and_then(|events| {
+            // A cgroup above it may be the frozen one, which only the events tell.
+            Ok(value_of(&events, "frozen") == Some(1)
+                || read_file(self.as_fd(), c"cgroup.freeze")?.starts_with('1'))
+        });
+        match frozen {
             Err(fault) if gone(&fault) => Ok(false),
-            Err(fault) => Err(self.failed("read", fault)),
-            Ok(events) => Ok(value_of(&events, "frozen") == Some(1)),
+            result => result.map_err(|fault| self.failed("read", fault)),
         }
     }
 
