@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 
 use serde_json::json;
@@ -79,13 +80,14 @@ fn force(bundle: &Bundle) {
 }
 
 /// `create`, and where that goes well because the step comes later, `start`.
-fn steps_of_create_and_start(bundle: Bundle) {
+fn steps_of_create_and_start(bundle: Bundle, flags: &[&str]) {
     let leaks = Leaks::snapshot(&bundle);
     let (mut created, mut number) = (0, 0);
     loop {
         number += 1;
         assert!(number < ENDLESS);
-        let create = bundle.verb("create").arg(bundle.id()).trial(&format!("step:{number}")).output();
+        let create =
+            bundle.verb("create").args(flags).arg(bundle.id()).trial(&format!("step:{number}")).output();
         if !create.status.success() {
             assert_eq!(created, 0, "a later step fails earlier: {create}");
             assert!(create.stderr().contains(&format!("step {number} of ")), "{create}");
@@ -116,19 +118,36 @@ fn steps_of_create_and_start(bundle: Bundle) {
 #[test]
 fn every_step_of_create_and_start_can_fail() {
     requires!(bed, debug);
-    steps_of_create_and_start(plain());
+    steps_of_create_and_start(plain(), &[]);
 }
 
 #[test]
 fn every_step_of_a_long_plan_can_fail() {
     requires!(bed, debug);
-    steps_of_create_and_start(rich());
+    steps_of_create_and_start(rich(), &[]);
 }
 
 #[test]
 fn every_step_in_a_user_namespace_can_fail() {
     requires!(bed, debug, userns);
-    steps_of_create_and_start(mapped());
+    steps_of_create_and_start(mapped(), &[]);
+}
+
+#[test]
+fn every_step_with_a_terminal_can_fail() {
+    requires!(bed, debug);
+    let bundle = plain()
+        .set("/process/terminal", json!(true))
+        .set("/process/consoleSize", json!({"height": 5, "width": 7}));
+    let socket = bundle.file("console");
+    let listener = UnixListener::bind(&socket).expect("listen");
+    // It lives as long as the test's process; a terminal that nobody has received yet stays open in its connection.
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        listener.incoming().for_each(|connection| held.push(connection));
+    });
+    let socket = socket.display().to_string();
+    steps_of_create_and_start(bundle, &["--console-socket", &socket]);
 }
 
 #[test]
