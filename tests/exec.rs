@@ -162,3 +162,24 @@ fn exit_codes_are_the_program_s_and_failures_255() {
     container.exec(&["sh", "-c", "kill -TERM $$"]).assert_code(143);
     container.exec(&["no-such-program"]).assert_code(255);
 }
+
+#[test]
+fn nobody_enters_what_run_has_not_completed() {
+    requires!(bed);
+    // A hook that holds the container's init back just before its program.
+    let hook = serde_json::json!([{"path": "/bin/sh", "args": ["sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done"]}]);
+    let bundle =
+        Bundle::new().sleeps().set("/hooks/startContainer", hook).set("/root/readonly", false.into());
+    let running = bundle.verb("run").arg("--detach").arg(bundle.id()).spawn();
+    support::eventually("the container is being made", || {
+        let state = bundle.deja().args(["state", bundle.id()]).output();
+        let pid = state.stdout().lines().any(|line| line.contains("\"pid\"") && !line.contains(": 0"));
+        (pid && state.stdout().contains("\"creating\"")).then_some(())
+    });
+    let exec = bundle.deja().args(["exec", bundle.id(), "/bin/true"]).fails();
+    exec.assert_says("cannot exec in a container in the creating state");
+    std::fs::write(bundle.rootfs().join("go"), "").expect("let the hook end");
+    assert_eq!(running.finish().code(), Some(0));
+    bundle.deja().args(["exec", bundle.id(), "/bin/true"]).ok();
+    bundle.deja().args(["delete", "--force", bundle.id()]).ok();
+}

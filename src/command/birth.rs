@@ -78,6 +78,7 @@ pub fn bring_up<'b>(
         manager: request.global.cgroup_manager(),
     })?;
     let mut record = blueprint.record(request.id);
+    record.straight = !request.hold;
     record.cgroup = place.intended();
     let class = class_of_service(blueprint, request.id)?;
     record.rdt = class.as_ref().map(remembered);

@@ -13,6 +13,8 @@ use crate::sys::{Errno, Reason, process};
 pub struct Life {
     /// It has ended and waits for its parent to notice.
     pub ended: bool,
+    /// It has executed a program since it was forked.
+    pub executed: bool,
     /// In clock ticks since the machine's start.
     pub start_time: u64,
     /// The signals it ignores, signal N as bit N - 1; the real-time ones are not told.
@@ -42,14 +44,18 @@ pub fn own_life() -> Result<Life> {
     life(process::own_pid().as_raw_nonzero().get())?.context("/proc does not know this process")
 }
 
-/// Fields 3, 22 and 33. The name in field 2 may hold anything, parentheses included.
+/// In the kernel's flags of a task: forked, and nothing executed since.
+const FORKED_NO_EXEC: u32 = 0x40;
+
+/// Fields 3, 9, 22 and 33. The name in field 2 may hold anything, parentheses included.
 fn parse(stat: &[u8]) -> Option<Life> {
     let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
     let mut fields = std::str::from_utf8(&stat[end_of_name + 1..]).ok()?.split_ascii_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X" | "x");
-    let start_time = fields.nth(18)?.parse().ok()?;
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
     let ignored = fields.nth(10)?.parse().ok()?;
-    Some(Life { ended, start_time, ignored })
+    Some(Life { ended, executed: flags & FORKED_NO_EXEC == 0, start_time, ignored })
 }
 
 #[cfg(test)]
@@ -60,7 +66,10 @@ mod tests {
     fn procfs_says_the_same() {
         let own = procfs::process::Process::myself().unwrap().stat().unwrap();
         let ignored = own.sigignore as u32;
-        assert_eq!(own_life().unwrap(), Life { ended: false, start_time: own.starttime, ignored });
+        assert_eq!(
+            own_life().unwrap(),
+            Life { ended: false, executed: true, start_time: own.starttime, ignored }
+        );
     }
 
     #[test]
@@ -70,7 +79,7 @@ mod tests {
             let stat = format!("42 ({name}) {state} {rest}\n");
             assert_eq!(
                 parse(stat.as_bytes()),
-                Some(Life { ended, start_time: 4711, ignored: 4096 }),
+                Some(Life { ended, executed: true, start_time: 4711, ignored: 4096 }),
                 "{stat}"
             );
         }
@@ -84,6 +93,15 @@ mod tests {
         ] {
             assert_eq!(parse(broken.as_bytes()), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn a_fork_is_told_from_what_has_executed() {
+        let stat = |flags: u32| {
+            format!("1 (a) S 1 2 3 4 5 {flags} 7 8 9 10 11 12 13 14 15 16 17 18 19 {}", "0 ".repeat(20))
+        };
+        assert!(!parse(stat(0x0040_0040).as_bytes()).unwrap().executed);
+        assert!(parse(stat(0x0040_0100).as_bytes()).unwrap().executed);
     }
 
     #[test]

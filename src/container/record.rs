@@ -41,6 +41,8 @@ pub struct Record {
     pub seccomp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
+    /// Init goes on to its program without waiting for `start`: what it is in is complete when it has executed it.
+    pub straight: bool,
     /// Whether config.json must be read for poststart and poststop hooks.
     pub has_hooks: bool,
     pub rootless: bool,
@@ -151,6 +153,7 @@ mod tests {
             own_pids: true,
             seccomp: Some("abc".into()),
             listener: Some(Listener { path: "/s".into(), metadata: "m".into() }),
+            straight: true,
             has_hooks: true,
             rootless: true,
         }

@@ -293,12 +293,15 @@ impl Container {
 
     /// The pid of init, if that process is still there and still the same.
     pub fn living_pid(&self) -> Result<Option<i32>> {
+        Ok(self.life()?.map(|_| self.record.pid))
+    }
+
+    fn life(&self) -> Result<Option<super::Life>> {
         let Record { pid, start_time, .. } = self.record;
         if pid <= 0 {
             return Ok(None);
         }
-        let same = |found: &super::Life| !found.ended && found.start_time == start_time;
-        Ok(life(pid)?.filter(same).map(|_| pid))
+        Ok(life(pid)?.filter(|found| !found.ended && found.start_time == start_time))
     }
 
     /// The status now. Whether a cgroup is frozen is only asked about a living container.
@@ -306,8 +309,9 @@ impl Container {
         if self.record.pid <= 0 {
             return Ok(if self.creator_works()? { Status::Creating } else { Status::Stopped });
         }
-        if self.living_pid()?.is_none() {
-            return Ok(Status::Stopped);
+        let Some(init) = self.life()? else { return Ok(Status::Stopped) };
+        if self.record.straight && !init.executed {
+            return Ok(Status::Creating);
         }
         if let Some(place) = &self.record.cgroup {
             if frozen(place)? {
