@@ -57,6 +57,7 @@ calls! {
     GetCwd = "getcwd",
     GetDents = "getdents64",
     Ioctl = "ioctl",
+    Inotify = "inotify",
     IoPrioritySet = "ioprio_set",
     Keyctl = "keyctl",
     Kill = "kill",
