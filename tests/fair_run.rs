@@ -346,3 +346,59 @@ fn a_cgroup_that_is_not_deja_s_is_left_alone() {
     drop((theirs, ours));
     fs::remove_dir(class.file("theirs", "")).ok();
 }
+
+/// Numbers that look random and are always the same.
+struct Dice(u32);
+
+impl Dice {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 16) % limit
+    }
+}
+
+#[test]
+fn chaos_leaves_no_drift() {
+    requires!(bed, cgroup "cpu");
+    let class = Class::new();
+    let mut dice = Dice(7);
+    let mut living: Vec<Container> = Vec::new();
+    let mut daemon = class.daemon(&["--period", "50ms"]);
+    for round in 0..24 {
+        match dice.below(4) {
+            0 | 1 if living.len() < 5 => {
+                let shares = (1 + dice.below(4)).to_string();
+                let script = if dice.below(2) == 0 { SPIN } else { SLEEP };
+                living.push(class.start(&format!("c{round}"), &[("shares", &shares)], script));
+            }
+            2 if !living.is_empty() => {
+                let place = dice.below(living.len() as u32) as usize;
+                drop(living.swap_remove(place));
+            }
+            _ => {
+                if let Some(container) = living.last() {
+                    let best_effort = (dice.below(2) == 0).to_string();
+                    class.fair(&["set", "--best-effort", &best_effort, container.id()]).ok();
+                }
+            }
+        }
+        if round == 12 {
+            daemon.signal(Signal::KILL);
+            drop(daemon);
+            daemon = class.daemon(&["--period", "50ms"]);
+        }
+    }
+    assert!(!living.is_empty());
+    for container in &living {
+        wait_event(&daemon, "arrived", container.id());
+    }
+    let told = events(&daemon);
+    let failed: Vec<&Value> = told.iter().filter(|event| event["event"] == "failed").collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    end(daemon);
+    for container in &living {
+        let values = ["cpu.weight", "cpu.idle", "cpu.max"].map(|file| class.read(container.id(), file));
+        assert_eq!(values, ["100", "0", "max 100000"], "{}", container.id());
+    }
+    assert!(!class.bundle.state_root().join(".fair.journal").exists());
+}
