@@ -11,6 +11,7 @@ mod apply;
 mod attach;
 mod control;
 pub mod devices;
+pub mod gauge;
 mod io;
 pub mod limits;
 mod mount;
@@ -22,12 +23,15 @@ mod watch;
 
 pub use apply::{apply, replace};
 pub use attach::{Attached, attach};
+pub use gauge::Gauge;
 pub use mount::Mount;
 pub use owner::hand_over;
 pub use tree::{Cgroup, Request, remove, remove_empty, remove_parents};
 pub use watch::{Change, Watch};
 
 use std::ffi::{CStr, CString};
+
+use gauge::number_of as value_of;
 
 use crate::sys::{self, AsFd, BorrowedFd, fs, leak};
 
@@ -65,11 +69,6 @@ fn write_file(directory: BorrowedFd<'_>, name: &CStr, value: &str) -> sys::Resul
 /// A name that is known to hold no NUL byte, because a `spec::Str` or the kernel gave it.
 fn c_name(name: &str) -> CString {
     CString::new(name).expect("names in the tree hold no NUL byte")
-}
-
-/// The number behind `key` in a file of `key value` lines.
-fn value_of(content: &str, key: &str) -> Option<u64> {
-    pairs(content).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
 fn pairs(content: &str) -> impl Iterator<Item = (&str, u64)> {

@@ -22,13 +22,13 @@ pub use help::{overview, verb_help, version};
 pub use man::pages;
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, Format, Interval, Level, LogFormat, SIGNALS, SharePolicy, Signal, Switch, UserSpec,
-    WeightMeaning,
+    Bytes, CgroupManager, Format, Grouping, Interval, Level, LogFormat, SIGNALS, SharePolicy, Signal,
+    SortKey, Switch, UserSpec, WeightMeaning,
 };
 pub use verbs::{
-    Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairSimulate, Features, Global, Help,
-    Kill, Launch, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume, Run, Spec, Start, State, Update,
-    Verb,
+    Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
+    FairSimulate, FairStatus, Features, Global, Help, Kill, Launch, List, Man, Mounts, PAGES, Pause, Ps,
+    Restore, Resume, Run, Spec, Start, State, Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -269,6 +269,24 @@ choices! {
         Lottery = "lottery",
         Quota = "quota",
     }
+    /// What `top` sorts by.
+    SortKey {
+        #[default]
+        Name = "name",
+        Entitled = "entitled",
+        Received = "received",
+        Lag = "lag",
+        Weight = "weight",
+        Pressure = "pressure",
+        Memory = "memory",
+    }
+    /// What a row of `top` stands for.
+    Grouping {
+        #[default]
+        Containers = "containers",
+        Tenants = "tenants",
+        Classes = "classes",
+    }
     /// What a kernel takes a cgroup's weight for.
     WeightMeaning {
         #[default]
@@ -328,7 +346,7 @@ macro_rules! plain_slots {
     )*};
 }
 
-plain_slots!(Format, LogFormat, Level, CgroupManager, Switch, u32);
+plain_slots!(Format, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
 
 /// A field that takes words from behind the flags.
 pub trait Place {

@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::table::{Flag, FlagSet, Given, Page, flags};
 use super::value::{
-    Bytes, CgroupManager, Format, Interval, Level, LogFormat, Place, SharePolicy, Signal, Slot, Switch,
-    UserSpec, WeightMeaning,
+    Bytes, CgroupManager, Format, Grouping, Interval, Level, LogFormat, Place, SharePolicy, Signal, Slot,
+    SortKey, Switch, UserSpec, WeightMeaning,
 };
 use crate::error::Failure;
 
@@ -408,6 +408,23 @@ verbs! {
     places { action: String, id: String, file: PathBuf, }
     flags {}
 
+    /// A live view of who is entitled to which part of the CPUs and receives what, how far each is behind (lag),
+    /// its weight before and now, how long it waits for CPU and memory, and Jain's index of fairness: 1.000 is
+    /// perfectly fair. Reads from `fair run`, or watches by itself without one. Keys: q ends; n, e, r, l, w, p
+    /// and m sort by name, entitled, received, lag, weight, pressure and memory, and again the other way round;
+    /// v changes between containers, tenants and classes.
+    Top "top" "";
+    "watch shares of CPU and memory live";
+    "top --sort lag";
+    places {}
+    flags {
+        once: bool = "once", "", "print it once and end";
+        json: bool = "json", "", "print JSON, one object per line";
+        interval: Option<Interval> = "interval", "DURATION", "between two views (default: 1s)";
+        sort: SortKey = "sort", "name|entitled|received|lag|weight|pressure|memory", "what to sort by";
+        view: Grouping = "view", "containers|tenants|classes", "what a row stands for";
+    }
+
     /// Runs the containers of a scenario file on a machine made of arithmetic, under each policy it names, and
     /// prints what everybody received beside what exact sharing would have given. The same file and seed give
     /// the same figures everywhere.
@@ -423,8 +440,58 @@ verbs! {
         format: Format = "format" | 'f', "table|json", "how to print";
     }
 
+    /// Shares the CPUs among the containers of one --root until it is told to end: measures what each could use
+    /// and receives, and writes cpu.weight and cpu.idle so that each gets its share. It acts at once on
+    /// containers that come, go or change, and does nothing where the kernel is fair by itself. At its end every
+    /// cgroup has again what it had before; after a kill that is done by the next `fair run` or `fair restore`.
+    FairRun "fair run" "";
+    "share the CPUs among containers";
+    "fair run --json --record shares.jsonl";
+    places {}
+    flags {
+        policy: Option<SharePolicy> = "policy" | 'p', "static|wfq|strict|strict-without-minimum|lottery|quota", "who decides (default: wfq)";
+        period: Option<Interval> = "period", "DURATION", "between two samples (default: 250ms; 100ms for strict and lottery)";
+        credit: Option<Interval> = "credit", "DURATION", "missed CPU time that waking up may bring back (default: none)";
+        seed: Option<u64> = "seed", "N", "draw lots from this seed";
+        json: bool = "json", "", "print events as JSON, one per line";
+        record: Option<PathBuf> = "record", "FILE", "append a line for every half second to FILE, for fair plot";
+        emulate_per_cpu: bool = "emulate-per-cpu", "", "multiply what is written by the CPUs a container is active on, as some kernels do; for measurements", hidden;
+    }
+
+    /// Gives the cgroups back what they had before `fair run`, if it was killed. Does nothing while it runs.
+    FairRestore "fair restore" "";
+    "undo what a killed fair run has left";
+    "fair restore";
+    places {}
+    flags {}
+
+    /// Changes what a container asks of `fair run`, or, for @CLASS and @CLASS/TENANT, what a class or tenant
+    /// does. It is remembered, and a `fair run` that runs acts on it at once. `none` takes a word back.
+    FairSet "fair set" "<container-id | @class[/tenant]>";
+    "change a container's shares, reservation, limit, class or tenant";
+    "fair set --shares 2 --tenant ann web";
+    places { id: String, }
+    flags {
+        shares: Option<String> = "shares", "N", "its part of what its tenant gets, relative to others; 1 is the usual";
+        reservation: Option<String> = "reservation", "CPUS", "CPUs it has whenever it wants them";
+        limit: Option<String> = "limit", "CPUS", "CPUs it never has more than";
+        class: Option<String> = "class", "NAME", "the class it belongs to";
+        tenant: Option<String> = "tenant", "NAME", "the tenant within the class";
+        best_effort: Option<String> = "best-effort", "true|false", "it gets what everybody else leaves over";
+    }
+
+    /// Prints what `fair run` knows of every container: what it asks for, is entitled to and received, its lag,
+    /// and the weight it has. Without a `fair run` it watches for a second by itself.
+    FairStatus "fair status" "";
+    "print shares, entitlements and lag";
+    "fair status --format json";
+    places {}
+    flags {
+        format: Format = "format" | 'f', "table|json", "how to print";
+    }
+
     /// Draws what everybody received and was entitled to over time, and the lag, as SVG. A recording is what
-    /// `fair simulate --output` writes.
+    /// `fair simulate --output` and `fair run --record` write.
     FairPlot "fair plot" "<recording>";
     "draw a recording of shares";
     "fair plot --output shares.svg shares.jsonl";

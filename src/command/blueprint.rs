@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::birth::Request;
-use super::filters;
+use super::{fair, filters};
 use crate::cgroup::Cgroup;
 use crate::container::{Listener, Record, Store, VERSION};
 use crate::hook::{self, Moment};
@@ -39,6 +39,7 @@ impl<'s> Blueprint<'s> {
     pub fn draw(spec: &'s Spec<'s>, bundle: &'s Path, store: &Store) -> Result<Self> {
         let linux = spec.linux.as_ref().context("config.json: linux is missing")?;
         let process = spec.process.as_ref().context("config.json: process is missing")?;
+        fair::check(spec.annotations.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
         let privileged = process::effective_uid() == 0;
         let filter = linux.seccomp.map(|profile| filters::load(store, profile.get())).transpose()?;
         let (seccomp, listener) = match filter {

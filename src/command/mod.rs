@@ -31,6 +31,7 @@ mod spec;
 mod start;
 mod state;
 mod terminal;
+mod top;
 mod update;
 
 use std::ffi::{CString, OsString};
@@ -77,6 +78,11 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::Resume(arguments) => resume::run(global, arguments),
         Verb::Update(arguments) => update::run(global, arguments),
         Verb::Events(arguments) => events::run(global, arguments),
+        Verb::Top(arguments) => top::run(global, arguments),
+        Verb::FairRun(arguments) => fair::run::run(global, arguments),
+        Verb::FairRestore(_) => fair::restore::run(global),
+        Verb::FairSet(arguments) => fair::set::run(global, arguments),
+        Verb::FairStatus(arguments) => fair::status::run(global, arguments),
         Verb::FairSimulate(arguments) => fair::simulate::run(arguments),
         Verb::FairPlot(arguments) => fair::plot::run(arguments),
         Verb::Spec(arguments) => spec::run(arguments),

@@ -9,10 +9,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cgroup::limits::{Facts, writes};
+use crate::cgroup::limits::{Facts, cpu_weight, writes};
 use crate::cgroup::replace;
 use crate::cli::{self, Bytes};
-use crate::container::{Action, Container, require};
+use crate::container::{Action, Container, Lock, require};
+use crate::fair::model::Terms;
 use crate::rdt;
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
 
@@ -20,18 +21,35 @@ use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
 const LARGEST_INPUT: u64 = 16 << 20;
 
 pub fn run(global: &cli::Global, arguments: &cli::Update) -> Result<()> {
-    let container = super::store(global)?.load(&arguments.id)?;
+    let store = super::store(global)?;
+    let container = store.load(&arguments.id)?;
     let input = arguments.resources.as_deref().map(read).transpose()?;
     let resources = match &input {
         Some(bytes) => serde_json::from_slice(bytes).context("read the resources to update")?,
         None => asked(arguments)?,
     };
-    let _lock = container.lock()?;
+    let lock = container.lock()?;
+    // Only now nobody else changes the record.
+    let mut container = store.load(&arguments.id)?;
     require(Action::Update, container.id(), super::status(&container)?)?;
     class_of_service(&container, arguments)?;
     let cgroup = super::cgroup_to("update", &container)?;
     let facts = Facts::read(&cgroup, &resources)?;
-    replace(&cgroup, &writes(&resources, &facts)?)
+    replace(&cgroup, &writes(&resources, &facts)?)?;
+    match resources.cpu.as_ref().filter(|cpu| **cpu != Cpu::default()) {
+        Some(cpu) => remember(&mut container, cpu, &lock),
+        None => Ok(()),
+    }
+}
+
+/// A `fair run` goes by what the record says, and looks again when it is replaced.
+fn remember(container: &mut Container, cpu: &Cpu, lock: &Lock) -> Result<()> {
+    if let Some((shares, weight)) = cpu.shares.and_then(|shares| Some((shares, cpu_weight(shares)?))) {
+        let sharing = container.record.fair.get_or_insert_default();
+        sharing.said.insert("shares".to_owned(), Terms::from_cpu_shares(shares).to_string());
+        sharing.weight = u16::try_from(weight).ok();
+    }
+    container.rewrite(lock)
 }
 
 fn class_of_service(container: &Container, arguments: &cli::Update) -> Result<()> {

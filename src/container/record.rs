@@ -43,9 +43,21 @@ pub struct Record {
     pub listener: Option<Listener>,
     /// Init goes on to its program without waiting for `start`: what it is in is complete when it has executed it.
     pub straight: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fair: Option<Sharing>,
     /// Whether config.json must be read for poststart and poststop hooks.
     pub has_hooks: bool,
     pub rootless: bool,
+}
+
+/// What was said about sharing the CPU since the container was made; it goes over annotations and config.json.
+#[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Sharing {
+    pub said: BTreeMap<String, String>,
+    /// The cpu.weight `update` has written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
 }
 
 /// Where the container's cgroup is.
@@ -154,6 +166,7 @@ mod tests {
             seccomp: Some("abc".into()),
             listener: Some(Listener { path: "/s".into(), metadata: "m".into() }),
             straight: true,
+            fair: Some(Sharing { said: [("shares".to_owned(), "2".to_owned())].into(), weight: Some(174) }),
             has_hooks: true,
             rootless: true,
         }

@@ -110,7 +110,7 @@ impl Store {
         Ok(reservation)
     }
 
-    fn make_root(&self) -> Result<()> {
+    pub fn make_root(&self) -> Result<()> {
         use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         let root = &self.root;
         std::fs::DirBuilder::new()

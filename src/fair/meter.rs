@@ -193,6 +193,8 @@ fn compare(before: &Reading, now: &Reading, elapsed: f64, known: Option<Known>) 
     } else {
         None
     };
+    // What threads did when somebody looked last says nothing of a time in which nobody ran or waited.
+    let known = known.filter(|_| used > 0.0 || pressure != Some(0.0));
     let waits = pressure.unwrap_or_else(|| known.map_or(0.0, |known| known.waited.min(1.0)));
     let crowded = pressure.is_some_and(|pressure| pressure >= CROWDED);
     let hogs = known.map_or(0.0, |known| known.hogs);

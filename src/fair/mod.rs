@@ -15,9 +15,11 @@
 //! # Pure and not
 //! Samples go in, settings come out: `model`, `fill`, `queue`, `meter`, `meaning`, `trim`, `weight`, the
 //! policies and the `controller` that runs them read no file and no clock, and draw from a seeded generator.
-//! `simulate` runs the same controller against a machine made of arithmetic. It never knows containers, and
-//! it writes only to cgroups that carry terms.
+//! `simulate` runs the same controller against a machine made of arithmetic. `sample` reads cgroups, `base`
+//! writes them and remembers what they had before, and the `tuner` connects both to controllers. It never
+//! knows containers, and it writes only to cgroups it was given.
 
+pub mod base;
 pub mod controller;
 pub mod fill;
 pub mod lottery;
@@ -30,8 +32,12 @@ pub mod queue;
 pub mod quota;
 pub mod random;
 pub mod record;
+pub mod sample;
 pub mod simulate;
+pub mod status;
 pub mod strict;
+pub mod terms;
 pub mod trim;
+pub mod tuner;
 pub mod weight;
 pub mod wfq;

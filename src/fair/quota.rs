@@ -1,4 +1,4 @@
-//! What most share controllers do instead: move hard limits. Pure; only the simulator runs it, to compare.
+//! What most share controllers do instead: move hard limits. Pure, and there to compare with.
 //!
 //! Each leaf is limited to its max-min share of what was used lately plus some room to grow; a leaf that hits
 //! its limit is taken to want a fifth more. Whatever the limits leave over, nobody gets.

@@ -59,6 +59,7 @@ calls! {
     GetCwd = "getcwd",
     GetDents = "getdents64",
     Ioctl = "ioctl",
+    Inotify = "inotify",
     IoPrioritySet = "ioprio_set",
     Keyctl = "keyctl",
     Kill = "kill",

@@ -12,6 +12,7 @@ pub mod event;
 mod fault;
 pub mod fs;
 pub mod heap;
+pub mod inotify;
 pub mod keyring;
 pub mod mount;
 pub mod netlink;

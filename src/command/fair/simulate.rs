@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::cli::{self, Format, SharePolicy, WeightMeaning};
+use crate::cli::{self, Format, WeightMeaning};
 use crate::fair::plot;
 use crate::fair::record::{self, rounded};
-use crate::fair::simulate::scenario::{Kernel, PolicyName, Scenario};
+use crate::fair::simulate::scenario::{Kernel, Scenario};
 use crate::fair::simulate::{self, Outcome};
 
 pub fn run(arguments: &cli::FairSimulate) -> Result<()> {
@@ -17,7 +17,7 @@ pub fn run(arguments: &cli::FairSimulate) -> Result<()> {
     let text = fs::read_to_string(path).with_context(|| format!("read {path:?}"))?;
     let mut scenario = Scenario::parse(&text).with_context(|| format!("{path:?}"))?;
     if !arguments.policy.is_empty() {
-        scenario.policies = arguments.policy.iter().copied().map(policy).collect();
+        scenario.policies = arguments.policy.iter().copied().map(super::policy_name).collect();
     }
     if !arguments.kernel.is_empty() {
         scenario.kernels = arguments.kernel.iter().copied().map(kernel).collect();
@@ -39,17 +39,6 @@ pub fn run(arguments: &cli::FairSimulate) -> Result<()> {
             super::super::print(&format!("{:#}\n", json!({"name": scenario.name, "runs": runs})))
         }
         Format::Table => super::super::print(&as_text(&scenario, &outcomes)),
-    }
-}
-
-fn policy(policy: SharePolicy) -> PolicyName {
-    match policy {
-        SharePolicy::Static => PolicyName::Static,
-        SharePolicy::Wfq => PolicyName::Wfq,
-        SharePolicy::Strict => PolicyName::Strict,
-        SharePolicy::StrictWithoutMinimum => PolicyName::StrictWithoutMinimum,
-        SharePolicy::Lottery => PolicyName::Lottery,
-        SharePolicy::Quota => PolicyName::Quota,
     }
 }
 

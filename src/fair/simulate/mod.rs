@@ -21,20 +21,21 @@ use super::strict::Strict;
 use super::wfq::Wfq;
 use machine::{Machine, TICK_US};
 use outcome::Tally;
-pub use outcome::{Outcome, Result};
+pub use outcome::{Outcome, Result, jain};
 use scenario::{Bursts, Container, Kernel, PolicyName, Scenario, Threads};
 
 /// How far apart the recorded points are.
 const POINT_US: u64 = 500_000;
 
-pub fn policy(name: PolicyName, scenario: &Scenario) -> Box<dyn Policy> {
-    let wake = Wake::AtMinimum { credit: scenario.credit };
+/// `credit` is what waking up may bring back, `seed` what lots are drawn from.
+pub fn policy(name: PolicyName, credit: f64, seed: u64) -> Box<dyn Policy> {
+    let wake = Wake::AtMinimum { credit };
     match name {
         PolicyName::Static => Box::new(Static),
-        PolicyName::Wfq => Box::new(Wfq::new(scenario.credit)),
+        PolicyName::Wfq => Box::new(Wfq::new(credit)),
         PolicyName::Strict => Box::new(Strict::new(wake)),
         PolicyName::StrictWithoutMinimum => Box::new(Strict::new(Wake::WhereItWas)),
-        PolicyName::Lottery => Box::new(Lottery::new(scenario.seed)),
+        PolicyName::Lottery => Box::new(Lottery::new(seed)),
         PolicyName::Quota => Box::new(Quota::default()),
     }
 }
@@ -76,7 +77,7 @@ impl<'a> Run<'a> {
             machine.add(key as Key, container.cpus.as_deref(), &threads(container));
         }
         let cpus = f64::from(scenario.cpus);
-        let mut controller = Controller::new(policy(name, scenario), cpus);
+        let mut controller = Controller::new(policy(name, scenario.credit, scenario.seed), cpus);
         controller.set_groups(scenario.terms_of_groups());
         Self {
             scenario,

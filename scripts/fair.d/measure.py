@@ -1,0 +1,137 @@
+"""Runs scenarios on this machine's kernel and measures what every container receives; scripts/fair calls it in
+the virtual machine.
+
+usage: measure.py DEJA ROOTFS PLAN RESULT
+PLAN is JSON: {"runs", "settle", "window", "cases": [{"name", "scenario", "entitled": {container: part}}],
+"modes": [{"name", "flags": [...] or null for no deja fair run at all}], "recordings": DIRECTORY}.
+RESULT becomes a list of {"case", "mode", "run", "worst", "jain", "used", "writes"}.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+DEJA, ROOTFS = sys.argv[1:3]
+TREE = "/sys/fs/cgroup"
+PARENT = "fair"
+
+
+def config(container, scenario):
+    spin = "while :; do :; done"
+    more = "".join(f"({spin}) & " for _ in range(container.get("threads", 1) - 1))
+    annotations = {f"deja.fair.{word}": container[word] for word in ("class", "tenant") if word in container}
+    return {
+        "ociVersion": "1.3.0",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh", "-c", more + spin], "cwd": "/", "env": ["PATH=/bin"]},
+        "root": {"path": ROOTFS, "readonly": True},
+        "annotations": annotations,
+        "linux": {
+            "cgroupsPath": f"/{PARENT}/{container['name']}",
+            "resources": {"cpu": {"shares": round(1024 * container.get("shares", 1))}},
+            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")],
+        },
+    }
+
+
+def expand(scenario):
+    """Copies as the simulator makes them."""
+    for container in scenario["containers"]:
+        copies = container.get("copies", 1)
+        for number in range(1, copies + 1):
+            numbered = {word: value.replace("{n}", str(number)) if isinstance(value, str) else value
+                        for word, value in container.items()}
+            if copies > 1 and "{n}" not in container["name"]:
+                numbered["name"] += str(number)
+            yield numbered
+
+
+class Case:
+    def __init__(self, case):
+        self.case = case
+        self.scenario = case["scenario"]
+        self.containers = list(expand(self.scenario))
+        self.work = tempfile.TemporaryDirectory()
+        self.root = os.path.join(self.work.name, "state")
+
+    def deja(self, *words, **more):
+        return subprocess.run([DEJA, "--root", self.root, *words], check=True, text=True, capture_output=True, **more)
+
+    def __enter__(self):
+        for container in self.containers:
+            bundle = os.path.join(self.work.name, container["name"])
+            os.mkdir(bundle)
+            with open(os.path.join(bundle, "config.json"), "w") as file:
+                json.dump(config(container, self.scenario), file)
+            subprocess.run([DEJA, "--root", self.root, "run", "--detach", "--bundle", bundle, container["name"]],
+                           check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for group, terms in self.scenario.get("groups", {}).items():
+            self.deja("fair", "set", "--shares", str(terms.get("shares", 1)), f"@{group}")
+        return self
+
+    def __exit__(self, *_):
+        for container in self.containers:
+            self.deja("delete", "--force", container["name"])
+        self.work.cleanup()
+
+    def used(self):
+        def one(name):
+            with open(f"{TREE}/{PARENT}/{name}/cpu.stat") as file:
+                return int(file.readline().split()[1]) / 1e6
+        return {container["name"]: one(container["name"]) for container in self.containers}
+
+    def measure(self, mode, settle, window, recording):
+        daemon = None
+        if mode["flags"] is not None:
+            words = [DEJA, "--root", self.root, "fair", "run", *mode["flags"]]
+            words += ["--record", recording] if recording else []
+            daemon = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        time.sleep(settle if mode.get("settles", True) else min(settle, 3))
+        before, began = self.used(), time.monotonic()
+        time.sleep(window)
+        after, took = self.used(), time.monotonic() - began
+        writes = 0
+        if daemon:
+            status = json.loads(self.deja("fair", "status", "--format", "json").stdout)
+            writes = sum(entry["writes"] for group in status["siblings"] for entry in group["containers"])
+            daemon.terminate()
+            if daemon.wait() != 0:
+                sys.exit("deja fair run failed")
+        received = {name: after[name] - before[name] for name in after}
+        return {**judge(received, self.case["entitled"], self.case["judged"]), "used": sum(received.values()) / took, "writes": writes}
+
+
+def judge(received, entitled, judged):
+    """`judged` names the group each container is judged with."""
+    total = sum(received.values())
+    groups = {group: [name for name in judged if judged[name] == group] for group in judged.values()}
+    parts = {group: sum(received[name] for name in names) / total / sum(entitled[name] for name in names)
+             for group, names in groups.items()}
+    worst = max(abs(part - 1) for part in parts.values())
+    values = list(parts.values())
+    jain = sum(values) ** 2 / (len(values) * sum(value * value for value in values))
+    return {"worst": worst, "jain": jain, "parts": {name: round(part, 3) for name, part in parts.items()}}
+
+
+def main():
+    with open(sys.argv[3]) as file:
+        plan = json.load(file)
+    results = []
+    for case in plan["cases"]:
+        with Case(case) as running:
+            for run in range(plan["runs"]):
+                for mode in plan["modes"]:
+                    recording = None
+                    if run == 0 and mode["flags"] and plan.get("recordings"):
+                        recording = os.path.join(plan["recordings"], f"{case['name']}-{mode['name']}.jsonl")
+                    result = running.measure(mode, plan["settle"], plan["window"], recording)
+                    result.update(case=case["name"], mode=mode["name"], run=run)
+                    results.append(result)
+                    print(f"{case['name']:14} {mode['name']:14} {result['worst'] * 100:6.2f} %  "
+                          f"Jain {result['jain']:.4f}  {result['used']:.2f} CPUs  {result['writes']} writes", flush=True)
+        with open(sys.argv[4], "w") as file:
+            json.dump(results, file)
+
+
+main()

@@ -1,0 +1,218 @@
+//! What a cgroup had before it was tuned, writing other settings to it, and the journal from which what it had
+//! is restored after a crash.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::policy::Setting;
+use crate::cgroup::limits::Write;
+use crate::cgroup::{Cgroup, Mount, apply};
+
+/// The period of limits that are written here, and the kernel's own default.
+const PERIOD_US: f64 = 100_000.0;
+const LEAST_QUOTA_US: f64 = 1000.0;
+
+/// The cpu controller's files that are ever written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    pub weight: u16,
+    pub idle: bool,
+    /// The text of cpu.max.
+    pub max: String,
+}
+
+impl Base {
+    /// None: the cgroup has no cpu controller, so there is nothing to tune.
+    pub fn read(cgroup: &Cgroup) -> Result<Option<Self>> {
+        let Some(weight) = cgroup.content(c"cpu.weight")? else { return Ok(None) };
+        let idle = cgroup.content(c"cpu.idle")?.is_some_and(|text| text.trim() == "1");
+        let max = cgroup.content(c"cpu.max")?.unwrap_or_default();
+        // An idle cgroup shows weight 0 and has the usual one when it is idle no longer.
+        let weight = weight.trim().parse().ok().filter(|weight| *weight > 0).unwrap_or(100);
+        Ok(Some(Self { weight, idle, max: max.trim().to_owned() }))
+    }
+
+    /// cpu.max as CPUs.
+    pub fn limit(&self) -> f64 {
+        let mut words = self.max.split_whitespace().map(|word| word.parse::<f64>().ok());
+        match (words.next().flatten(), words.next().flatten()) {
+            (Some(quota), Some(period)) if period > 0.0 => quota / period,
+            _ => f64::INFINITY,
+        }
+    }
+
+    pub fn setting(&self) -> Setting {
+        Setting { weight: self.weight, idle: self.idle, limit: self.limit() }
+    }
+
+    /// The writes that lead from one setting to another. The limit that was there is brought back as it was
+    /// written. An idle cgroup takes no weight, so being idle ends before and begins after.
+    pub fn writes(&self, from: &Setting, to: &Setting) -> Vec<Write> {
+        let mut writes = Vec::new();
+        if from.idle && !to.idle {
+            writes.push(Write::new("cpu.idle", "0"));
+        }
+        if !to.idle && (from.idle || from.weight != to.weight) {
+            writes.push(Write::new("cpu.weight", to.weight.to_string()));
+        }
+        if to.idle && !from.idle {
+            writes.push(Write::new("cpu.idle", "1"));
+        }
+        if from.limit != to.limit {
+            let text = match to.limit {
+                limit if limit == self.limit() => self.max.clone(),
+                limit if limit.is_finite() => {
+                    format!("{:.0} {PERIOD_US:.0}", (limit * PERIOD_US).max(LEAST_QUOTA_US))
+                }
+                _ => "max".to_owned(),
+            };
+            writes.push(Write::new("cpu.max", text));
+        }
+        writes
+    }
+
+    pub fn change(&self, cgroup: &Cgroup, from: &Setting, to: &Setting) -> Result<()> {
+        apply(cgroup, &self.writes(from, to))
+    }
+}
+
+/// What has to be brought back: by the path of the cgroup below its mount.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    version: u32,
+    pub mount: String,
+    pub cgroups: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Of the directory: another cgroup of the same name has another.
+    pub number: u64,
+    pub base: Base,
+}
+
+const VERSION: u32 = 1;
+
+impl Journal {
+    pub fn new(mount: &str, cgroups: BTreeMap<String, Entry>) -> Self {
+        Self { version: VERSION, mount: mount.to_owned(), cgroups }
+    }
+
+    /// None: there is none, so whoever tuned before has tidied up.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.with_context(|| format!("read {path:?}"))?,
+        };
+        let journal: Self = serde_json::from_slice(&bytes).with_context(|| format!("read {path:?}"))?;
+        if journal.version != VERSION {
+            bail!("read {path:?}: it was written by another deja (version {})", journal.version);
+        }
+        Ok(Some(journal))
+    }
+
+    /// Replaces the file in one step. The cgroups it is about are gone after a crash of the machine, so it
+    /// need not be on the disk.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let draft = path.with_extension("new");
+        let bytes = serde_json::to_vec(self).expect("names and numbers are always JSON");
+        fs::write(&draft, bytes).with_context(|| format!("write {draft:?}"))?;
+        fs::rename(&draft, path).with_context(|| format!("replace {path:?}"))
+    }
+
+    pub fn remove(path: &Path) -> Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove {path:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings back what the cgroups had that are still the same; gives their paths, and what went wrong.
+    pub fn restore(&self) -> Result<(Vec<String>, Vec<anyhow::Error>)> {
+        let place = std::ffi::CString::new(self.mount.as_str()).context("the journal's mount")?;
+        let (mut restored, mut failed) = (Vec::new(), Vec::new());
+        let Some(mount) = Mount::at(&place)? else { return Ok((restored, failed)) };
+        for (path, entry) in &self.cgroups {
+            match entry.restore(&mount, path) {
+                Ok(true) => restored.push(path.clone()),
+                Ok(false) => {}
+                Err(error) => failed.push(error),
+            }
+        }
+        Ok((restored, failed))
+    }
+}
+
+impl Entry {
+    fn restore(&self, mount: &Mount, path: &str) -> Result<bool> {
+        let Some(cgroup) = Cgroup::open(mount, path)? else { return Ok(false) };
+        if cgroup.number()? != self.number {
+            return Ok(false);
+        }
+        let Some(now) = Base::read(&cgroup)? else { return Ok(false) };
+        if now == self.base {
+            return Ok(false);
+        }
+        self.base.change(&cgroup, &now.setting(), &self.base.setting()).map(|()| true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(base: &Base, from: Setting, to: Setting) -> String {
+        base.writes(&from, &to).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn only_what_differs_is_written_and_in_an_order_the_kernel_takes() {
+        let base = Base { weight: 39, idle: false, max: "50000 200000".into() };
+        assert_eq!(base.limit(), 0.25);
+        let quarter = base.setting();
+        let idle = Setting { idle: true, ..quarter };
+        let heavy = Setting { weight: 400, ..quarter };
+        let free = Setting { limit: f64::INFINITY, ..quarter };
+        let half = Setting { limit: 0.5, ..quarter };
+        let table = [
+            (quarter, quarter, ""),
+            (quarter, heavy, r#"cpu.weight = "400""#),
+            (quarter, idle, r#"cpu.idle = "1""#),
+            (idle, heavy, r#"cpu.idle = "0"; cpu.weight = "400""#),
+            (idle, quarter, r#"cpu.idle = "0"; cpu.weight = "39""#),
+            (idle, Setting { weight: 7, ..idle }, ""),
+            (quarter, half, r#"cpu.max = "50000 100000""#),
+            (half, quarter, r#"cpu.max = "50000 200000""#),
+            (half, free, r#"cpu.max = "max""#),
+            (half, Setting { limit: 0.001, ..half }, r#"cpu.max = "1000 100000""#),
+        ];
+        for (from, to, expected) in table {
+            assert_eq!(text(&base, from, to), expected, "{from:?} to {to:?}");
+        }
+        assert_eq!(Base { max: "max 100000".into(), ..base }.limit(), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_journal_comes_back_and_what_is_none_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        assert_eq!(Journal::load(&path).unwrap(), None);
+        let base = Base { weight: 100, idle: true, max: "max 100000".into() };
+        let journal = Journal::new("/c", [("a/b".to_owned(), Entry { number: 7, base })].into());
+        journal.save(&path).unwrap();
+        assert_eq!(Journal::load(&path).unwrap(), Some(journal));
+        fs::write(&path, r#"{"version":9,"mount":"/c","cgroups":{}}"#).unwrap();
+        assert!(Journal::load(&path).unwrap_err().to_string().contains("another deja (version 9)"));
+        fs::write(&path, "{").unwrap();
+        assert!(Journal::load(&path).is_err());
+        Journal::remove(&path).unwrap();
+        Journal::remove(&path).unwrap();
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading what a cgroup has used and what it waits for, with as few system calls as possible.
+//!
+//! Everything that is read again stays open. A cgroup that does nothing costs one read; its pressure is looked
+//! at now and then only. Threads are what costs most, so they are looked at every few samples, and not when
+//! nobody ran or waited. A cgroup that vanishes while it is read is no error, and a file that is not there or
+//! switched off (PSI, schedstat, the cpu controller) is a fact that is not known.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+
+use anyhow::{Context, Result};
+
+use super::meter::{Reading, Thread};
+use super::model::Key;
+use crate::cgroup::gauge::{number_of, some_total};
+use crate::cgroup::{Cgroup, Gauge};
+use crate::sys::fs::{self, CWD, Mode, OFlags};
+use crate::sys::{AsFd, OwnedFd};
+
+/// Samples between two looks at a leaf's threads, and at the pressure of one that does nothing.
+pub const LOOK: u64 = 4;
+
+/// With more threads than this, pressure has to do.
+const MANY_THREADS: usize = 2000;
+
+/// One cgroup that is sampled.
+pub struct Probe {
+    pub cgroup: Cgroup,
+    stat: Gauge,
+    pressure: Option<Gauge>,
+    memory: Option<Gauge>,
+    memory_pressure: Option<Gauge>,
+    events: Gauge,
+    threads: BTreeMap<u64, OwnedFd>,
+    last: Reading,
+    frozen: bool,
+    pub populated: bool,
+    cpus: f64,
+    quiet: u64,
+    pub memory_bytes: u64,
+    pub memory_waited_us: u64,
+}
+
+impl Probe {
+    pub fn open(cgroup: Cgroup) -> Result<Self> {
+        let needed = |name: &std::ffi::CStr| {
+            Gauge::open(&cgroup, name)?
+                .with_context(|| format!("cgroup {:?} has no {}", cgroup.full(), name.to_string_lossy()))
+        };
+        let mut probe = Self {
+            stat: needed(c"cpu.stat")?,
+            events: needed(c"cgroup.events")?,
+            pressure: Gauge::open(&cgroup, c"cpu.pressure")?,
+            memory: Gauge::open(&cgroup, c"memory.current")?,
+            memory_pressure: Gauge::open(&cgroup, c"memory.pressure")?,
+            cgroup,
+            threads: BTreeMap::new(),
+            last: Reading::default(),
+            frozen: false,
+            populated: true,
+            cpus: 1.0,
+            quiet: 0,
+            memory_bytes: 0,
+            memory_waited_us: 0,
+        };
+        probe.refresh();
+        Ok(probe)
+    }
+
+    /// Whether the kernel tells how long somebody waited.
+    pub fn has_pressure(&self) -> bool {
+        self.pressure.as_ref().is_some_and(|pressure| pressure.read(some_total).is_some())
+    }
+
+    /// Reads what rarely changes.
+    pub fn refresh(&mut self) {
+        let flag = |name| self.events.read(|text| number_of(text, name));
+        self.frozen = flag("frozen") == Some(1);
+        self.populated = flag("populated") == Some(1);
+        let list = self.cgroup.content(c"cpuset.cpus.effective").ok().flatten();
+        let everywhere = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = list.as_deref().map_or(0, count_listed);
+        self.cpus = if count > 0 { count as f64 } else { everywhere() as f64 };
+        self.memory_bytes = self.memory.as_ref().and_then(|file| file.read(number)).unwrap_or(0);
+        let waited = self.memory_pressure.as_ref().and_then(|file| file.read(some_total));
+        self.memory_waited_us = waited.unwrap_or(0);
+    }
+
+    /// The counters as they stand; None: the cgroup is gone. `turn` says whose turn it is to be looked at
+    /// closely, see `LOOK`.
+    pub fn read(&mut self, key: Key, turn: bool) -> Option<Reading> {
+        let (used_us, throttled) = self.stat.read(|text| {
+            Some((number_of(text, "usage_usec")?, number_of(text, "nr_throttled").unwrap_or(0)))
+        })?;
+        self.quiet = if used_us == self.last.used_us { self.quiet + 1 } else { 0 };
+        let mut pressure_us = self.last.pressure_us;
+        if self.quiet < 2 || turn || pressure_us.is_none() {
+            pressure_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
+        }
+        let idle = self.quiet > 0 && pressure_us.is_some() && pressure_us == self.last.pressure_us;
+        let threads = if turn && !idle { self.look() } else { None };
+        self.last =
+            Reading { key, used_us, threads, pressure_us, throttled, frozen: self.frozen, cpus: self.cpus };
+        Some(self.last.clone())
+    }
+
+    /// What every thread ran and waited. None where there are too many, where the kernel does not tell, or
+    /// where threads are in cgroups below, which would be missed.
+    fn look(&mut self) -> Option<Vec<Thread>> {
+        let below = self.cgroup.content(c"cgroup.stat").ok().flatten();
+        if below.is_some_and(|text| number_of(&text, "nr_descendants").unwrap_or(0) > 0) {
+            return None;
+        }
+        let ids = self.cgroup.threads()?;
+        if ids.len() > MANY_THREADS {
+            self.threads.clear();
+            return None;
+        }
+        let mut before = std::mem::take(&mut self.threads);
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let file = before.remove(&id).or_else(|| open_schedstat(id));
+            let Some(file) = file else { continue };
+            // One that has ended since is not there any more.
+            let Some((ran_ns, waited_ns)) = schedstat(&file) else { continue };
+            found.push(Thread { id, ran_ns, waited_ns });
+            self.threads.insert(id, file);
+        }
+        let known = found.iter().any(|thread| thread.ran_ns > 0) || found.is_empty();
+        known.then_some(found)
+    }
+}
+
+fn open_schedstat(thread: u64) -> Option<OwnedFd> {
+    let path = CString::new(format!("/proc/{thread}/schedstat")).ok()?;
+    fs::openat(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()
+}
+
+fn schedstat(file: impl AsFd) -> Option<(u64, u64)> {
+    let mut buffer = [0; 96];
+    let length = fs::pread(file, &mut buffer, 0).ok()?;
+    let text = std::str::from_utf8(&buffer[..length]).ok()?;
+    let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+/// How many there are in a list such as `0-3,7`.
+pub fn count_listed(list: &str) -> usize {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.saturating_sub(first) + 1)
+    };
+    list.trim().split(',').filter_map(count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_counted() {
+        for (list, count) in [("0-3,7\n", 5), ("0\n", 1), ("\n", 0), ("", 0), ("0-1,4-5,9", 5)] {
+            assert_eq!(count_listed(list), count, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_thread_s_own_counters_are_read() {
+        let file = open_schedstat(u64::from(std::process::id())).expect("this process is there");
+        let (ran, _) = schedstat(&file).expect("schedstat");
+        assert!(ran > 0);
+        assert!(open_schedstat(0x7fff_fff0).is_none());
+    }
+}

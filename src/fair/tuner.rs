@@ -1,0 +1,555 @@
+//! Controllers at work: samples cgroups, lets the controller of each set of siblings decide, and writes what it
+//! decides. Weights mean something only among siblings, so each set has one controller and at most one tuner
+//! on the machine, which holds a lock on the parent.
+//!
+//! What a cgroup had before is in the journal before it is changed for the first time.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::base::{Base, Entry, Journal};
+use super::controller::Controller;
+use super::meaning::Meaning;
+use super::meter::Sample;
+use super::model::{Groups, Key, Member, Terms};
+use super::policy::{Acting, Policy, Setting};
+use super::sample::{LOOK, Probe};
+use super::terms::Asked;
+use crate::cgroup::{Cgroup, Mount};
+use crate::sys::fs::{self, FlockOperation};
+use crate::sys::{Errno, Reason};
+
+/// Samples between two checks that a cgroup still has what was written to it.
+const CHECK: u64 = 40;
+
+/// What somebody may want to know.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    Arrived {
+        container: String,
+        cgroup: String,
+        weight: Option<u16>,
+    },
+    Left {
+        container: String,
+    },
+    Changed {
+        container: String,
+    },
+    Wrote {
+        container: String,
+        weight: u16,
+        idle: bool,
+        limit: Option<f64>,
+    },
+    /// Somebody else wrote to a cgroup; that is what will be restored at the end.
+    Overridden {
+        container: String,
+        weight: u16,
+        idle: bool,
+        max: String,
+    },
+    Failed {
+        container: String,
+        why: String,
+    },
+    Acting {
+        cgroup: String,
+        what: &'static str,
+        meaning: &'static str,
+    },
+    Restored {
+        cgroup: String,
+    },
+}
+
+pub struct Options {
+    pub policy: Box<dyn Fn() -> Box<dyn Policy>>,
+    /// Only watches, and writes nothing.
+    pub watch_only: bool,
+    /// Multiplies weights by the CPUs a leaf is active on, as kernels do that take weights so.
+    pub emulate_per_cpu: bool,
+    pub journal: Option<PathBuf>,
+    pub cpus: f64,
+}
+
+/// A cgroup that is to be tuned from now on.
+pub struct Arrival<'a> {
+    pub name: &'a str,
+    pub mount: &'a Mount,
+    pub path: &'a str,
+    pub asked: Asked,
+    /// The weight it has to have at the end, where that is known better than by looking.
+    pub weight: Option<u16>,
+}
+
+pub struct Tuner {
+    options: Options,
+    mount: String,
+    groups: Groups,
+    pub siblings: BTreeMap<String, Siblings>,
+    homes: BTreeMap<Key, String>,
+    next: Key,
+    turn: u64,
+    at_us: u64,
+    journal_is_stale: bool,
+    pub kernel: Kernel,
+}
+
+/// The children of one cgroup.
+pub struct Siblings {
+    parent: Cgroup,
+    pub controller: Controller,
+    pub tuned: BTreeMap<Key, Tuned>,
+    told: (Acting, Meaning),
+}
+
+/// One cgroup with all that is known of it.
+pub struct Tuned {
+    pub name: String,
+    pub probe: Probe,
+    asked: Asked,
+    number: u64,
+    /// None: without the cpu controller it can only be watched.
+    pub base: Option<Base>,
+    /// What the cgroup has.
+    pub written: Setting,
+    pub fault: Option<String>,
+    pub received: f64,
+    pub entitled: f64,
+    pub writes: u64,
+}
+
+/// What the kernel says about itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Kernel {
+    /// Another scheduler was loaded, and it may not know weights at all.
+    pub extended: bool,
+    pub meaning: Option<Meaning>,
+}
+
+impl Kernel {
+    pub fn read() -> Self {
+        let file = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self {
+            extended: file("/sys/kernel/sched_ext/state").trim() == "enabled",
+            meaning: meaning_of(&file("/sys/kernel/debug/sched/cgroup_mode")),
+        }
+    }
+}
+
+/// The word in parentheses is the one in force.
+fn meaning_of(modes: &str) -> Option<Meaning> {
+    match modes.split(['(', '[']).nth(1)?.split([')', ']']).next()? {
+        "smp" => Some(Meaning::PerGroup),
+        "concur" => Some(Meaning::PerCpu),
+        _ => None,
+    }
+}
+
+impl Tuner {
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            mount: String::new(),
+            groups: Groups::new(),
+            siblings: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            next: 1,
+            turn: 0,
+            at_us: 0,
+            journal_is_stale: false,
+            kernel: Kernel::read(),
+        }
+    }
+
+    pub fn arrive(&mut self, arrival: Arrival) -> Result<(Key, Event)> {
+        let Arrival { name, mount, path, asked, weight } = arrival;
+        let cgroup = Cgroup::open(mount, path)?.with_context(|| format!("cgroup {path:?} is gone"))?;
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        if !self.siblings.contains_key(&parent) {
+            let siblings = self.siblings_at(mount, &parent)?;
+            self.siblings.insert(parent.clone(), siblings);
+        }
+        let found = Base::read(&cgroup)?;
+        let base = found.clone().map(|base| Base { weight: weight.unwrap_or(base.weight), ..base });
+        let (key, number) = (self.next, cgroup.number()?);
+        let written = found.map_or(Setting::of_weight(100), |base| base.setting());
+        let tuned = Tuned {
+            name: name.to_owned(),
+            probe: Probe::open(cgroup)?,
+            asked,
+            number,
+            base,
+            written,
+            fault: None,
+            received: 0.0,
+            entitled: 0.0,
+            writes: 0,
+        };
+        let event = Event::Arrived {
+            container: name.to_owned(),
+            cgroup: path.to_owned(),
+            weight: tuned.base.as_ref().map(|base| base.weight),
+        };
+        self.next += 1;
+        self.mount = mount.path().to_owned();
+        self.homes.insert(key, parent.clone());
+        let siblings = self.siblings.get_mut(&parent).expect("it was inserted above");
+        siblings.controller.join(tuned.member(key));
+        siblings.controller.found(key, Some(tuned.written));
+        siblings.tuned.insert(key, tuned);
+        self.journal_is_stale = true;
+        Ok((key, event))
+    }
+
+    fn siblings_at(&self, mount: &Mount, path: &str) -> Result<Siblings> {
+        let parent = Cgroup::open(mount, path)?.with_context(|| format!("cgroup {path:?} is gone"))?;
+        if !self.options.watch_only {
+            match fs::flock(&parent, FlockOperation::NonBlockingLockExclusive) {
+                Err(fault) if fault.errno == Errno::AGAIN => {
+                    bail!("another deja shares the CPUs below {:?}", parent.full())
+                }
+                Err(fault) => bail!("lock {:?}: {}", parent.full(), Reason(fault.errno)),
+                Ok(()) => {}
+            }
+        }
+        let mut controller = Controller::new((self.options.policy)(), self.options.cpus);
+        controller.set_groups(self.groups.clone());
+        controller.tell(self.kernel.meaning);
+        let told = (Acting::Content, Meaning::PerGroup);
+        Ok(Siblings { parent, controller, tuned: BTreeMap::new(), told })
+    }
+
+    /// The cgroup is nobody's to tune any more. What it had is restored if it is still there.
+    pub fn leave(&mut self, key: Key) -> Option<Event> {
+        let home = self.homes.remove(&key)?;
+        let siblings = self.siblings.get_mut(&home)?;
+        siblings.controller.leave(key);
+        let mut tuned = siblings.tuned.remove(&key)?;
+        tuned.probe.refresh();
+        if tuned.probe.populated && !self.options.watch_only {
+            tuned.restore().err();
+        }
+        if siblings.tuned.is_empty() {
+            self.siblings.remove(&home);
+        }
+        self.journal_is_stale = true;
+        Some(Event::Left { container: tuned.name })
+    }
+
+    /// Other terms, or something about the cgroup itself, may hold from now on.
+    pub fn change(&mut self, key: Key, asked: &Asked, weight: Option<u16>) -> Result<Option<Event>> {
+        let Some(siblings) = self.homes.get(&key).and_then(|home| self.siblings.get_mut(home)) else {
+            return Ok(None);
+        };
+        let Some(tuned) = siblings.tuned.get_mut(&key) else { return Ok(None) };
+        let before = (tuned.asked.clone(), tuned.base.clone());
+        tuned.probe.refresh();
+        let overridden = tuned.check()?;
+        if let (Some(base), Some(weight)) = (&mut tuned.base, weight) {
+            base.weight = weight;
+        }
+        tuned.asked = asked.clone();
+        if (tuned.asked.clone(), tuned.base.clone()) == before {
+            return Ok(None);
+        }
+        if tuned.asked == before.0 {
+            siblings.controller.update(key, tuned.terms());
+        } else {
+            siblings.controller.leave(key);
+            siblings.controller.join(tuned.member(key));
+        }
+        siblings.controller.found(key, Some(tuned.written));
+        self.journal_is_stale = true;
+        Ok(Some(overridden.unwrap_or_else(|| Event::Changed { container: tuned.name.clone() })))
+    }
+
+    pub fn set_groups(&mut self, groups: Groups) {
+        for siblings in self.siblings.values_mut() {
+            siblings.controller.set_groups(groups.clone());
+        }
+        self.groups = groups;
+    }
+
+    /// Writes what follows from arrivals, departures and changes, without waiting for the next sample.
+    pub fn react(&mut self) -> Result<Vec<Event>> {
+        self.save_journal()?;
+        let mut events = Vec::new();
+        for siblings in self.siblings.values_mut() {
+            siblings.look_around();
+            if !self.options.watch_only && !self.kernel.extended {
+                let writes = siblings.controller.reconsider();
+                siblings.write(&writes, self.options.emulate_per_cpu, &mut events);
+            }
+        }
+        Ok(events)
+    }
+
+    fn save_journal(&mut self) -> Result<()> {
+        let Some(path) = &self.options.journal else { return Ok(()) };
+        if !std::mem::take(&mut self.journal_is_stale) {
+            return Ok(());
+        }
+        let tuned = self.siblings.values().flat_map(|siblings| siblings.tuned.values());
+        let entry = |tuned: &Tuned| {
+            let base = tuned.base.clone()?;
+            Some((tuned.probe.cgroup.path().to_owned(), Entry { number: tuned.number, base }))
+        };
+        Journal::new(&self.mount, tuned.filter_map(entry).collect()).save(path)
+    }
+
+    /// One sample at a time of a clock that does not go back; gives the keys of those that are gone.
+    pub fn tick(&mut self, at_us: u64) -> Result<(Vec<Key>, Vec<Event>)> {
+        let elapsed = at_us.saturating_sub(self.at_us) as f64 / 1e6;
+        let (turn, emulate, acts) = (self.turn, self.options.emulate_per_cpu, !self.options.watch_only);
+        (self.at_us, self.turn) = (at_us, turn + 1);
+        let (mut gone, mut events) = (Vec::new(), Vec::new());
+        if turn % CHECK == CHECK - 1 {
+            events.extend(self.watch_kernel());
+        }
+        for siblings in self.siblings.values_mut() {
+            let mut readings = Vec::with_capacity(siblings.tuned.len());
+            for (key, tuned) in &mut siblings.tuned {
+                match tuned.probe.read(*key, !acts || (turn + key) % LOOK == 0) {
+                    Some(reading) => readings.push(reading),
+                    None => gone.push(*key),
+                }
+            }
+            let writes = siblings.controller.step(&Sample { at_us, readings });
+            siblings.count(elapsed);
+            if acts && !self.kernel.extended {
+                siblings.write(&writes, emulate, &mut events);
+            }
+            siblings.check(turn, acts, &mut events);
+            events.extend(siblings.news());
+        }
+        Ok((gone, events))
+    }
+
+    /// Whether weights (still) mean what they are taken for.
+    fn watch_kernel(&mut self) -> Vec<Event> {
+        let now = Kernel::read();
+        let before = std::mem::replace(&mut self.kernel, now);
+        let mut events = Vec::new();
+        if now == before {
+            return events;
+        }
+        for siblings in self.siblings.values_mut() {
+            siblings.controller.tell(now.meaning);
+            if now.extended && !self.options.watch_only {
+                siblings.restore(&mut events);
+            }
+        }
+        events
+    }
+
+    /// Everything as it was, and nothing left to restore.
+    pub fn finish(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        if !self.options.watch_only {
+            self.siblings.values_mut().for_each(|siblings| siblings.restore(&mut events));
+        }
+        self.siblings.clear();
+        self.homes.clear();
+        events
+    }
+}
+
+impl Siblings {
+    /// Whether others have weights beside ours. Below the root there always are some.
+    fn look_around(&mut self) {
+        let ours: Vec<&str> =
+            self.tuned.values().filter_map(|tuned| tuned.probe.cgroup.path().rsplit('/').next()).collect();
+        let children = self.parent.children().unwrap_or_default();
+        self.controller.others = self.parent.path().is_empty()
+            || children
+                .iter()
+                .any(|name| !ours.contains(&name.as_str()) && self.parent.child_is_populated(name));
+    }
+
+    fn count(&mut self, elapsed: f64) {
+        for leaf in self.controller.leaves() {
+            if let Some(tuned) = self.tuned.get_mut(&leaf.key) {
+                tuned.received += leaf.measure.used * elapsed;
+                tuned.entitled += leaf.entitled * elapsed;
+            }
+        }
+    }
+
+    fn write(&mut self, writes: &[(Key, Setting)], emulate: bool, events: &mut Vec<Event>) {
+        for (key, setting) in writes {
+            if let Some(tuned) = self.tuned.get_mut(key) {
+                events.extend(tuned.put(*setting, 1.0));
+            }
+        }
+        if !emulate {
+            return;
+        }
+        for leaf in self.controller.leaves() {
+            if let Some(tuned) = self.tuned.get_mut(&leaf.key) {
+                events.extend(tuned.put(leaf.setting, Meaning::PerCpu.factor(&leaf.measure)));
+            }
+        }
+    }
+
+    /// A few at a time: what changes rarely, and what somebody else may have written.
+    fn check(&mut self, turn: u64, acts: bool, events: &mut Vec<Event>) {
+        for (key, tuned) in &mut self.tuned {
+            if acts && (turn + key) % CHECK != 0 {
+                continue;
+            }
+            tuned.probe.refresh();
+            match tuned.check() {
+                Ok(None) => {}
+                Ok(Some(event)) => {
+                    if acts {
+                        events.push(event);
+                    }
+                    self.controller.update(*key, tuned.terms());
+                    self.controller.found(*key, Some(tuned.written));
+                }
+                Err(error) => events.extend(tuned.failed(&error)),
+            }
+            if tuned.fault.is_some() {
+                self.controller.found(*key, None);
+            }
+            if !acts {
+                self.controller.found(*key, Some(tuned.written));
+            }
+        }
+    }
+
+    /// What the controller has found out and not told yet.
+    fn news(&mut self) -> Option<Event> {
+        let now = (self.controller.acting(), self.controller.meaning());
+        if std::mem::replace(&mut self.told, now) == now {
+            return None;
+        }
+        Some(Event::Acting { cgroup: self.parent.full(), what: now.0.name(), meaning: now.1.name() })
+    }
+
+    fn restore(&mut self, events: &mut Vec<Event>) {
+        for tuned in self.tuned.values_mut() {
+            let cgroup = tuned.probe.cgroup.full();
+            match tuned.restore() {
+                Ok(true) => events.push(Event::Restored { cgroup }),
+                Ok(false) => {}
+                Err(error) => events.extend(tuned.failed(&error)),
+            }
+        }
+    }
+
+    pub fn path(&self) -> String {
+        self.parent.full()
+    }
+}
+
+impl Tuned {
+    /// What was asked, and no more than the limit that is in force anyway.
+    fn terms(&self) -> Terms {
+        let base = self.base.as_ref();
+        let limit = self.asked.terms.limit.min(base.map_or(f64::INFINITY, Base::limit));
+        let best_effort = self.asked.terms.best_effort || base.is_some_and(|base| base.idle);
+        let reservation = if best_effort { 0.0 } else { self.asked.terms.reservation.min(limit) };
+        Terms { limit, best_effort, reservation, ..self.asked.terms }
+    }
+
+    fn member(&self, key: Key) -> Member {
+        Member {
+            key,
+            name: self.name.clone(),
+            class: self.asked.class.clone(),
+            tenant: self.asked.tenant.clone(),
+            terms: self.terms(),
+        }
+    }
+
+    /// Writes a setting, its weight multiplied by `factor`, unless the cgroup has it.
+    fn put(&mut self, setting: Setting, factor: f64) -> Option<Event> {
+        let base = self.base.as_ref()?;
+        let weight = (f64::from(setting.weight) * factor).round().clamp(1.0, 10_000.0) as u16;
+        let to = Setting { weight, ..setting };
+        if to == self.written {
+            return None;
+        }
+        match base.change(&self.probe.cgroup, &self.written, &to) {
+            Ok(()) => {
+                (self.written, self.fault) = (to, None);
+                self.writes += 1;
+                let limit = to.limit.is_finite().then_some(to.limit);
+                Some(Event::Wrote { container: self.name.clone(), weight, idle: to.idle, limit })
+            }
+            // Of one that has just ended there will be news soon.
+            Err(_) if self.probe.read(0, false).is_none() => None,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) -> Option<Event> {
+        let why = format!("{error:#}");
+        let known = self.fault.replace(why.clone()).is_some_and(|before| before == why);
+        (!known).then(|| Event::Failed { container: self.name.clone(), why })
+    }
+
+    /// Whether the cgroup still has what was written. What somebody else wrote is what it has to have in the
+    /// end; only what differs was theirs.
+    fn check(&mut self) -> Result<Option<Event>> {
+        let (Some(base), Some(now)) = (&mut self.base, Base::read(&self.probe.cgroup)?) else {
+            return Ok(None);
+        };
+        let (found, ours) = (now.setting(), self.written);
+        let weight = !found.idle && !ours.idle && found.weight != ours.weight;
+        let limit =
+            (found.limit - ours.limit).abs() > 0.005 || found.limit.is_finite() != ours.limit.is_finite();
+        if !weight && !limit && found.idle == ours.idle {
+            return Ok(None);
+        }
+        *base = Base {
+            weight: if weight { now.weight } else { base.weight },
+            idle: if found.idle != ours.idle { now.idle } else { base.idle },
+            max: if limit { now.max.clone() } else { base.max.clone() },
+        };
+        self.written = found;
+        Ok(Some(Event::Overridden {
+            container: self.name.clone(),
+            weight: now.weight,
+            idle: now.idle,
+            max: now.max,
+        }))
+    }
+
+    /// Whether there was anything to restore.
+    fn restore(&mut self) -> Result<bool> {
+        let Some(base) = &self.base else { return Ok(false) };
+        let to = base.setting();
+        if to == self.written {
+            return Ok(false);
+        }
+        base.change(&self.probe.cgroup, &self.written, &to)?;
+        self.written = to;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_own_word_is_understood() {
+        let table = [
+            ("up smp (concur) max tasks\n", Some(Meaning::PerCpu)),
+            ("up (smp) concur max tasks\n", Some(Meaning::PerGroup)),
+            ("(up) smp concur\n", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(meaning_of(text), expected, "{text:?}");
+        }
+    }
+}
