@@ -58,6 +58,14 @@ flags! {
     }
 }
 
+flags! {
+    /// What every verb of sessions has.
+    SessionPlace {
+        store: Option<PathBuf> = "store", "DIR", "directory of sessions and states (default: /var/lib/deja/sessions, for others than root ~/.local/share/deja/sessions)";
+        json: bool = "json", "", "print JSON";
+    }
+}
+
 verbs! {
     /// Makes everything the bundle's config.json asks for and stops right before the container's program;
     /// `start` lets it go. The container exists until `delete`.
@@ -321,6 +329,58 @@ verbs! {
         output: Option<PathBuf> = "output" | 'o', "FILE", "write to FILE instead of the standard output";
         title: Option<String> = "title", "TEXT", "what to write above it";
     }
+
+    /// The tree is copied into the store, where equal trees are kept once; nothing is run. The session begins in the
+    /// root directory as root.
+    SessionNew "session new" "<session>";
+    "begin a session from a file tree";
+    "session new --rootfs /srv/course ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {
+        rootfs: Option<PathBuf> = "rootfs", "DIR", "the directory it begins with";
+        env: Vec<String> = "env" | 'e', "NAME=VALUE", "set a variable of the session's environment; may be repeated";
+    }
+
+    /// A command that was run from the same state before, in whatever session, is not run again: its output and exit
+    /// code are replayed and the session moves on. Behind the session's name stand the words of a command, or -c and
+    /// a text for /bin/sh, which leaves its working directory, exported variables and umask to the next command.
+    SessionExec "session exec" "<session> [--] <command> [argument...]  |  <session> -c <text>", stops_at_id;
+    "run a command in a session, or replay it";
+    "session exec ada -c 'cd src && make'";
+    with at: SessionPlace;
+    places { session: String, command: Vec<String>, }
+    flags {
+        stdin: bool = "stdin" | 'i', "", "read standard input to its end and give it to the command (default: it is empty)";
+        env: Vec<String> = "env" | 'e', "NAME=VALUE", "set a variable for this command; may be repeated";
+        cwd: Option<String> = "cwd", "DIR", "the command's working directory instead of the session's";
+        user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "run as this user, by number (default: 0:0)";
+        timeout: Option<Interval> = "timeout", "DURATION", "end the command when it takes longer; the exit code is 124 then";
+        timing: bool = "timing", "", "replay with the pauses of the first run";
+    }
+
+    /// Prints where each session stands and how many of its commands were hits.
+    SessionList "session list" "";
+    "list sessions";
+    "session list --json";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
+    /// An act is hit (replayed), run, or once: run, and not kept for others.
+    SessionLog "session log" "<session>";
+    "print what a session went through";
+    "session log ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {}
+
+    /// Called by deja itself in a session's container.
+    SessionInside "session inside" "<what> [word...]", stops_at_id, hidden;
+    "process 1 of a session's container";
+    "session inside words / true";
+    places { what: String, words: Vec<String>, }
+    flags {}
 
     /// Without a verb, the list of verbs and of the flags that stand before them.
     Help "help" "[verb]";

@@ -77,7 +77,13 @@ impl Merge<'_> {
     }
 
     /// What an item makes of the entry that was there.
-    fn entry(&mut self, was: Option<&Entry>, entry: &Entry, opaque: &mut bool, below: &mut Delta) -> Result<Entry> {
+    fn entry(
+        &mut self,
+        was: Option<&Entry>,
+        entry: &Entry,
+        opaque: &mut bool,
+        below: &mut Delta,
+    ) -> Result<Entry> {
         if !matches!(entry.kind, Kind::Directory { .. }) {
             return Ok(entry.clone());
         }

@@ -6,6 +6,12 @@
 
 pub mod delta;
 mod id;
+pub mod journal;
+pub mod key;
+pub mod layer;
+pub mod state;
+pub mod store;
+pub mod transition;
 pub mod tree;
 
 pub use id::{Hasher, Id};

@@ -296,8 +296,11 @@ mod tests {
             (any::<u64>(), id).prop_map(|(size, content)| Kind::File { size, content }),
             any::<[u8; 32]>().prop_map(|node| Kind::Directory { node: Id(node) }),
             bytes().prop_map(|target| Kind::Link { target }),
-            (any::<bool>(), any::<u32>(), any::<u32>())
-                .prop_map(|(block, major, minor)| Kind::Device { block, major, minor }),
+            (any::<bool>(), any::<u32>(), any::<u32>()).prop_map(|(block, major, minor)| Kind::Device {
+                block,
+                major,
+                minor
+            }),
             Just(Kind::Fifo),
             Just(Kind::Socket),
         ];

@@ -52,7 +52,13 @@ pub fn remove_xattr(path: &CStr, name: &CStr) -> Result<()> {
 pub fn set_times(dir: impl AsFd, path: &CStr, seconds: i64) -> Result<()> {
     let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-    fs::utimensat(dir, path, &times, fs::AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| Call::Utimens.fault(errno))
+    fs::utimensat(dir, path, &times, fs::AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| Call::Utimens.fault(errno))
+}
+
+/// Gives the file `path` names, a link itself included, another name.
+pub fn link(path: &CStr, dir: impl AsFd, name: &CStr) -> Result<()> {
+    fs::linkat(fs::CWD, path, dir, name, fs::AtFlags::empty()).map_err(|errno| Call::Link.fault(errno))
 }
 
 /// The next stretch of data at or after `offset`, as its begin and its end; None: only a hole is left.

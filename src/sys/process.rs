@@ -102,9 +102,10 @@ pub fn reap() -> Option<(Pid, Exit)> {
 /// namespace these are the others in it.
 pub fn signal_others(signal: i32) -> Result<bool> {
     // SAFETY: kill touches no memory.
-    let result = unsafe { libc::kill(-1, signal) };
+    if unsafe { libc::kill(-1, signal) } == 0 {
+        return Ok(true);
+    }
     match last_errno() {
-        _ if result == 0 => Ok(true),
         Errno::SRCH => Ok(false),
         errno => Err(Call::Kill.fault(errno)),
     }

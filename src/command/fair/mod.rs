@@ -4,7 +4,7 @@ pub mod plot;
 pub mod simulate;
 
 /// Columns as wide as they need to be; all but those named as text are numbers and stand to the right.
-fn table<const N: usize>(texts: usize, rows: &[[String; N]]) -> String {
+pub fn table<const N: usize>(texts: usize, rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
