@@ -11,9 +11,10 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup rdt hook fair spec error sys time log trial
+//! command   -> cli container launch cgroup rdt hook fair session spec error sys time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
+//! session   -> error sys time trial
 //! hook      -> spec error sys
 //! fair      -> cgroup error sys
 //! cgroup    -> spec error sys
@@ -49,6 +50,7 @@ pub mod hook;
 pub mod launch;
 pub mod log;
 pub mod rdt;
+pub mod session;
 pub mod spec;
 #[allow(unsafe_code)]
 pub mod sys;

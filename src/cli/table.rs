@@ -1,5 +1,5 @@
-//! What a verb is, as data, and the macro that makes a table of flags and a struct of their values from one
-//! list.
+//! What a verb is, as data, and the macros that make tables of flags and of verbs, and structs of their values,
+//! from one list.
 
 use std::ffi::OsString;
 
@@ -103,4 +103,117 @@ macro_rules! flags {
     };
 }
 
-pub(super) use flags;
+/// The table of verbs: for each the struct of its words and flags, its page, and its place in `Verb`.
+macro_rules! verbs {
+    ($(
+        $(#[doc = $about:literal])*
+        $variant:ident $name:literal $arguments:literal $(, $property:ident)*;
+        $summary:literal; $example:literal;
+        $(with $shared:ident: $shared_type:ident;)?
+        places { $($place:ident: $place_type:ty,)* }
+        flags { $($field:ident: $type:ty = $long:literal $(| $short:literal)?, $value:literal, $help:literal $(, $hidden:ident)?;)* }
+    )*) => {
+        $(
+            #[doc = $summary]
+            #[derive(Debug, Default, Clone, PartialEq)]
+            pub struct $variant {
+                $(pub $shared: $shared_type,)?
+                $(pub $place: $place_type,)*
+                $(pub $field: $type,)*
+            }
+
+            impl FlagSet for $variant {
+                #[allow(unused_variables, reason = "some verbs have no flags")]
+                fn set(&mut self, long: &str, given: Given) -> Result<(), String> {
+                    $(if long == $long {
+                        return Slot::put(&mut self.$field, given);
+                    })*
+                    verbs!(@rest self, long, given $(, $shared)?)
+                }
+            }
+
+            impl $variant {
+                const PAGE: Page = Page {
+                    name: $name,
+                    arguments: $arguments,
+                    summary: $summary,
+                    about: concat!($($about, "\n",)*),
+                    example: $example,
+                    flags: &[
+                        $($shared_type::OWN,)?
+                        &[$(Flag {
+                            long: $long,
+                            short: [$(Some($short),)? None][0],
+                            value: $value,
+                            help: $help,
+                            hidden: [$(stringify!($hidden).len() > 0,)? false][0],
+                        },)*],
+                    ],
+                    least: 0 $(+ <$place_type as Place>::LEAST)*,
+                    most: 0usize $(.saturating_add(<$place_type as Place>::MOST))*,
+                    stops_at_id: verbs!(@has stops_at_id $($property)*),
+                    hidden: verbs!(@has hidden $($property)*),
+                };
+
+                #[allow(unused_mut, unused_variables, reason = "some verbs take no words")]
+                fn place(&mut self, words: Vec<OsString>) -> Result<(), String> {
+                    let mut words = words.into_iter();
+                    $(Place::take(&mut self.$place, &mut words)?;)*
+                    Ok(())
+                }
+            }
+        )*
+
+        /// What to do, with everything it needs.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Verb {
+            $($variant($variant),)*
+            Version,
+        }
+
+        /// Every verb, in the order help shows them.
+        pub static PAGES: &[&Page] = &[$(&$variant::PAGE,)*];
+
+        impl Verb {
+            pub(super) fn named(name: &str) -> Option<Verb> {
+                match name {
+                    $($name => Some(Verb::$variant($variant::default())),)*
+                    "h" => Some(Verb::Help(Help::default())),
+                    _ => None,
+                }
+            }
+
+            pub fn page(&self) -> &'static Page {
+                match self {
+                    $(Verb::$variant(_) => &$variant::PAGE,)*
+                    Verb::Version => &Help::PAGE,
+                }
+            }
+
+            pub(super) fn place(&mut self, words: Vec<OsString>) -> Result<()> {
+                let result = match self {
+                    $(Verb::$variant(verb) => verb.place(words),)*
+                    Verb::Version => Ok(()),
+                };
+                result.map_err(|reason| Failure::usage(reason).into())
+            }
+        }
+
+        impl FlagSet for Verb {
+            fn set(&mut self, long: &str, given: Given) -> Result<(), String> {
+                match self {
+                    $(Verb::$variant(verb) => verb.set(long, given),)*
+                    Verb::Version => Ok(()),
+                }
+            }
+        }
+    };
+    (@rest $self:ident, $long:ident, $given:ident) => { Err("no such flag".to_owned()) };
+    (@rest $self:ident, $long:ident, $given:ident, $shared:ident) => { $self.$shared.set($long, $given) };
+    (@has $wanted:ident) => { false };
+    (@has stops_at_id stops_at_id $($rest:ident)*) => { true };
+    (@has hidden hidden $($rest:ident)*) => { true };
+    (@has $wanted:ident $other:ident $($rest:ident)*) => { verbs!(@has $wanted $($rest)*) };
+}
+
+pub(super) use {flags, verbs};

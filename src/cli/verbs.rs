@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::table::{Flag, FlagSet, Given, Page, flags};
+use super::table::{Flag, FlagSet, Given, Page, flags, verbs};
 use super::value::{
     Bytes, CgroupManager, Format, Grouping, Interval, Level, LogFormat, Place, SharePolicy, Signal, Slot,
     SortKey, Switch, UserSpec, WeightMeaning,
@@ -58,116 +58,12 @@ flags! {
     }
 }
 
-macro_rules! verbs {
-    ($(
-        $(#[doc = $about:literal])*
-        $variant:ident $name:literal $arguments:literal $(, $property:ident)*;
-        $summary:literal; $example:literal;
-        $(with $shared:ident: $shared_type:ident;)?
-        places { $($place:ident: $place_type:ty,)* }
-        flags { $($field:ident: $type:ty = $long:literal $(| $short:literal)?, $value:literal, $help:literal $(, $hidden:ident)?;)* }
-    )*) => {
-        $(
-            #[doc = $summary]
-            #[derive(Debug, Default, Clone, PartialEq)]
-            pub struct $variant {
-                $(pub $shared: $shared_type,)?
-                $(pub $place: $place_type,)*
-                $(pub $field: $type,)*
-            }
-
-            impl FlagSet for $variant {
-                #[allow(unused_variables, reason = "some verbs have no flags")]
-                fn set(&mut self, long: &str, given: Given) -> Result<(), String> {
-                    $(if long == $long {
-                        return Slot::put(&mut self.$field, given);
-                    })*
-                    verbs!(@rest self, long, given $(, $shared)?)
-                }
-            }
-
-            impl $variant {
-                const PAGE: Page = Page {
-                    name: $name,
-                    arguments: $arguments,
-                    summary: $summary,
-                    about: concat!($($about, "\n",)*),
-                    example: $example,
-                    flags: &[
-                        $($shared_type::OWN,)?
-                        &[$(Flag {
-                            long: $long,
-                            short: [$(Some($short),)? None][0],
-                            value: $value,
-                            help: $help,
-                            hidden: [$(stringify!($hidden).len() > 0,)? false][0],
-                        },)*],
-                    ],
-                    least: 0 $(+ <$place_type as Place>::LEAST)*,
-                    most: 0usize $(.saturating_add(<$place_type as Place>::MOST))*,
-                    stops_at_id: verbs!(@has stops_at_id $($property)*),
-                    hidden: verbs!(@has hidden $($property)*),
-                };
-
-                #[allow(unused_mut, unused_variables, reason = "some verbs take no words")]
-                fn place(&mut self, words: Vec<OsString>) -> Result<(), String> {
-                    let mut words = words.into_iter();
-                    $(Place::take(&mut self.$place, &mut words)?;)*
-                    Ok(())
-                }
-            }
-        )*
-
-        /// What to do, with everything it needs.
-        #[derive(Debug, Clone, PartialEq)]
-        pub enum Verb {
-            $($variant($variant),)*
-            Version,
-        }
-
-        /// Every verb, in the order help shows them.
-        pub static PAGES: &[&Page] = &[$(&$variant::PAGE,)*];
-
-        impl Verb {
-            pub(super) fn named(name: &str) -> Option<Verb> {
-                match name {
-                    $($name => Some(Verb::$variant($variant::default())),)*
-                    "h" => Some(Verb::Help(Help::default())),
-                    _ => None,
-                }
-            }
-
-            pub fn page(&self) -> &'static Page {
-                match self {
-                    $(Verb::$variant(_) => &$variant::PAGE,)*
-                    Verb::Version => &Help::PAGE,
-                }
-            }
-
-            pub(super) fn place(&mut self, words: Vec<OsString>) -> Result<()> {
-                let result = match self {
-                    $(Verb::$variant(verb) => verb.place(words),)*
-                    Verb::Version => Ok(()),
-                };
-                result.map_err(|reason| Failure::usage(reason).into())
-            }
-        }
-
-        impl FlagSet for Verb {
-            fn set(&mut self, long: &str, given: Given) -> Result<(), String> {
-                match self {
-                    $(Verb::$variant(verb) => verb.set(long, given),)*
-                    Verb::Version => Ok(()),
-                }
-            }
-        }
-    };
-    (@rest $self:ident, $long:ident, $given:ident) => { Err("no such flag".to_owned()) };
-    (@rest $self:ident, $long:ident, $given:ident, $shared:ident) => { $self.$shared.set($long, $given) };
-    (@has $wanted:ident) => { false };
-    (@has stops_at_id stops_at_id $($rest:ident)*) => { true };
-    (@has hidden hidden $($rest:ident)*) => { true };
-    (@has $wanted:ident $other:ident $($rest:ident)*) => { verbs!(@has $wanted $($rest)*) };
+flags! {
+    /// What every verb of sessions has.
+    SessionPlace {
+        store: Option<PathBuf> = "store", "DIR", "directory of sessions and states (default: /var/lib/deja/sessions, for others than root ~/.local/share/deja/sessions)";
+        json: bool = "json", "", "print JSON";
+    }
 }
 
 verbs! {
@@ -500,6 +396,58 @@ verbs! {
         output: Option<PathBuf> = "output" | 'o', "FILE", "write to FILE instead of the standard output";
         title: Option<String> = "title", "TEXT", "what to write above it";
     }
+
+    /// The tree is copied into the store, where equal trees are kept once; nothing is run. The session begins in the
+    /// root directory as root.
+    SessionNew "session new" "<session>";
+    "begin a session from a file tree";
+    "session new --rootfs /srv/course ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {
+        rootfs: Option<PathBuf> = "rootfs", "DIR", "the directory it begins with";
+        env: Vec<String> = "env" | 'e', "NAME=VALUE", "set a variable of the session's environment; may be repeated";
+    }
+
+    /// A command that was run from the same state before, in whatever session, is not run again: its output and exit
+    /// code are replayed and the session moves on. Behind the session's name stand the words of a command, or -c and
+    /// a text for /bin/sh, which leaves its working directory, exported variables and umask to the next command.
+    SessionExec "session exec" "<session> [--] <command> [argument...]  |  <session> -c <text>", stops_at_id;
+    "run a command in a session, or replay it";
+    "session exec ada -c 'cd src && make'";
+    with at: SessionPlace;
+    places { session: String, command: Vec<String>, }
+    flags {
+        stdin: bool = "stdin" | 'i', "", "read standard input to its end and give it to the command (default: it is empty)";
+        env: Vec<String> = "env" | 'e', "NAME=VALUE", "set a variable for this command; may be repeated";
+        cwd: Option<String> = "cwd", "DIR", "the command's working directory instead of the session's";
+        user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "run as this user, by number (default: 0:0)";
+        timeout: Option<Interval> = "timeout", "DURATION", "end the command when it takes longer; the exit code is 124 then";
+        timing: bool = "timing", "", "replay with the pauses of the first run";
+    }
+
+    /// Prints where each session stands and how many of its commands were hits.
+    SessionList "session list" "";
+    "list sessions";
+    "session list --json";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
+    /// An act is hit (replayed), run, or once: run, and not kept for others.
+    SessionLog "session log" "<session>";
+    "print what a session went through";
+    "session log ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {}
+
+    /// Called by deja itself in a session's container.
+    SessionInside "session inside" "<what> [word...]", stops_at_id, hidden;
+    "process 1 of a session's container";
+    "session inside words / true";
+    places { what: String, words: Vec<String>, }
+    flags {}
 
     /// Without a verb, the list of verbs and of the flags that stand before them.
     Help "help" "[verb]";

@@ -57,7 +57,7 @@ fn delete(store: &Store, container: Container) -> Result<()> {
     remove(container)
 }
 
-fn force(container: Container) -> Result<()> {
+pub fn force(container: Container) -> Result<()> {
     kill(&container)?;
     // Who held it worked with the processes that have just been killed, and gives up soon; or hangs, and then
     // must not keep us.

@@ -27,6 +27,7 @@ mod ps;
 mod resume;
 mod run;
 mod seal;
+mod session;
 mod spec;
 mod start;
 mod state;
@@ -85,6 +86,11 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::FairStatus(arguments) => fair::status::run(global, arguments),
         Verb::FairSimulate(arguments) => fair::simulate::run(arguments),
         Verb::FairPlot(arguments) => fair::plot::run(arguments),
+        Verb::SessionExec(words) => return session::exec::run(global, words, arguments),
+        Verb::SessionInside(arguments) => session::inside::run(arguments),
+        Verb::SessionNew(arguments) => session::new::run(arguments),
+        Verb::SessionList(arguments) => session::list::run(arguments),
+        Verb::SessionLog(arguments) => session::log::run(arguments),
         Verb::Spec(arguments) => spec::run(arguments),
         Verb::Features(_) => features::run(),
         Verb::Mounts(arguments) => mounts::run(global, arguments),
@@ -100,7 +106,7 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
 /// What exit code a verb fails with.
 pub fn failure_code(verb: &Verb) -> i32 {
     match verb {
-        Verb::Exec(_) => 255,
+        Verb::Exec(_) | Verb::SessionExec(_) => 255,
         _ => 1,
     }
 }

@@ -10,6 +10,7 @@ pub mod credential;
 pub mod entry;
 pub mod event;
 mod fault;
+pub mod file;
 pub mod fs;
 pub mod heap;
 pub mod inotify;

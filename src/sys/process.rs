@@ -98,6 +98,24 @@ pub fn reap() -> Option<(Pid, Exit)> {
     Some((pid, exit))
 }
 
+/// Signals every process this one may signal, but not itself; false: there is none. Signal 0 only asks. In a pid
+/// namespace these are the others in it.
+pub fn signal_others(signal: i32) -> Result<bool> {
+    // SAFETY: kill touches no memory.
+    if unsafe { libc::kill(-1, signal) } == 0 {
+        return Ok(true);
+    }
+    match last_errno() {
+        Errno::SRCH => Ok(false),
+        errno => Err(Call::Kill.fault(errno)),
+    }
+}
+
+/// Sets the mask of permissions that new files do not get, and gives the old one.
+pub fn set_umask(mask: u32) -> u32 {
+    process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()
+}
+
 fn prctl(option: i32, value: u64) -> Result<()> {
     // SAFETY: the options used here take one number and touch no memory.
     let result = unsafe { libc::prctl(option, value, 0, 0, 0) };

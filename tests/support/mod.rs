@@ -13,6 +13,7 @@ mod console;
 mod container;
 mod leaks;
 mod needs;
+mod sessions;
 
 pub use bundle::{Bundle, ROOTFS_VARIABLE, rootfs};
 pub use command::{Deja, Finished, Running, binary, deja};
@@ -20,6 +21,7 @@ pub use console::{Console, ConsoleSocket};
 pub use container::{Container, adopt_orphans};
 pub use leaks::Leaks;
 pub use needs::{first_missing, met, record_skip};
+pub use sessions::Sessions;
 
 use std::time::{Duration, Instant};
 

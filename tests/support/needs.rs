@@ -80,6 +80,8 @@ pub fn met(name: &str, argument: &str) -> bool {
         "selinux" => exists("/sys/fs/selinux/enforce"),
         "systemd" => exists("/run/systemd/system"),
         "resctrl" => exists("/sys/fs/resctrl/schemata"),
+        // The temporary directory is where tests keep their layers.
+        "overlay" => succeeds("sh", &["-c", OVERLAY]),
         "criu" => succeeds("criu", &["check"]),
         "kernel" => kernel() >= version(argument),
         "cap" => capability(argument),
@@ -88,6 +90,9 @@ pub fn met(name: &str, argument: &str) -> bool {
         unknown => panic!("requires!({unknown}) is not a need tests/support/needs.rs knows"),
     }
 }
+
+const OVERLAY: &str = "d=$(mktemp -d) && cd $d && mkdir l u w m && \
+    unshare -m mount -t overlay -o lowerdir=l,upperdir=u,workdir=w overlay m; e=$?; cd / && rm -r $d && exit $e";
 
 /// Which bed this process runs in; the bed says so itself.
 fn inside() -> Option<String> {

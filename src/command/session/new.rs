@@ -1,0 +1,73 @@
+//! `session new`: a file tree becomes the base of a session. Equal trees are kept once.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::cli;
+use crate::session::Id;
+use crate::session::journal::{self, Act, Session, Step};
+use crate::session::layer::{self, Copier, Finish, Origin};
+use crate::session::state::{Context as ShellContext, State};
+use crate::session::store::Store;
+use crate::session::tree::Entry;
+use crate::sys::fs::{self, Mode};
+use crate::sys::{AsFd, Errno};
+use crate::time::Moment;
+
+#[derive(Serialize)]
+struct Made {
+    session: String,
+    state: Id,
+}
+
+pub fn run(arguments: &cli::SessionNew) -> Result<()> {
+    journal::check_name(&arguments.session)?;
+    let Some(rootfs) = &arguments.rootfs else {
+        bail!("session new needs --rootfs: the directory the session begins with");
+    };
+    let store = Store::create(super::store_path(&arguments.at)?)?;
+    let held = store.share()?;
+    let state = import(&store, rootfs, &arguments.env).with_context(|| format!("import {rootfs:?}"))?;
+    let step = Step {
+        act: Act::New,
+        state,
+        at: Moment::now().seconds(),
+        key: None,
+        shown: String::new(),
+        code: 0,
+        micros: 0,
+    };
+    Session::create(&store, &arguments.session, &step)?;
+    drop(held);
+    match arguments.at.json {
+        true => super::print_json(&Made { session: arguments.session.clone(), state }),
+        false => super::super::print(&format!("{}\n", state.short())),
+    }
+}
+
+/// Mounted over in every container of a session: they are part of the base, so that no command seems to make them.
+const MOUNT_POINTS: [(&std::ffi::CStr, u32); 3] = [(c"proc", 0o755), (c"dev", 0o755), (c"sys", 0o755)];
+
+fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
+    let source = layer::open_directory(rootfs)?;
+    let draft = store.draft()?;
+    let tree = draft.path.join("tree");
+    std::fs::create_dir(&tree).with_context(|| format!("create {tree:?}"))?;
+    let copy = layer::open_directory(&tree)?;
+    let mut copier = Copier::default();
+    copier.tree(source.as_fd(), copy.as_fd())?;
+    for (name, mode) in MOUNT_POINTS {
+        match fs::mkdirat(&copy, name, Mode::from_raw_mode(mode)) {
+            Err(fault) if fault.errno == Errno::EXIST => (),
+            result => result.with_context(|| format!("create {name:?}"))?,
+        }
+    }
+    let finish = Finish { time: None, sync: false, origin: Origin::Command };
+    let sealed = store.seal(&draft.path, &Entry::empty_root(), finish)?;
+    let context = ShellContext::default();
+    let context = ShellContext::new(context.cwd.clone(), context.with(environment), context.umask);
+    let layers = sealed.layer.into_iter().collect();
+    store.keep(&State { root: sealed.root, context, layers, clock: copier.newest + 1 })
+}

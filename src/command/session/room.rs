@@ -1,0 +1,173 @@
+//! The place a command of a session runs in: an overlay of the state's layers, in a mount namespace that is gone with
+//! this process, and the config.json of its container.
+
+use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::session::layer;
+use crate::session::state::State;
+use crate::session::store::Store;
+use crate::sys::clone::{self, namespace};
+use crate::sys::fs::{self, AtFlags, CWD, FdPath};
+use crate::sys::mount::{self, Change, Lookup, Propagation, UnmountFlags};
+use crate::sys::{AsFd, Errno, file};
+
+/// A mounted overlay in a draft.
+pub struct Overlay {
+    pub merged: PathBuf,
+}
+
+impl Overlay {
+    /// Shows `state` with room for changes in `draft`/tree. From here on this process has mounts of its own.
+    pub fn mount(store: &Store, state: &State, draft: &Path) -> Result<Self> {
+        let [upper, work, merged] = ["tree", "work", "merged"].map(|name| draft.join(name));
+        for path in [&upper, &work, &merged] {
+            std::fs::create_dir(path).with_context(|| format!("create {path:?}"))?;
+        }
+        // The root of the overlay is what its topmost directory is.
+        let root = &state.root;
+        let c_upper = layer::c_path(&upper)?;
+        fs::chownat(CWD, &c_upper, root.uid, Some(root.gid), AtFlags::empty())?;
+        std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))
+            .with_context(|| format!("change the mode of {upper:?}"))?;
+        for (name, value) in &root.xattrs {
+            file::set_xattr(&c_upper, &CString::new(name.as_slice())?, value)?;
+        }
+        own_mounts()?;
+        let opened: Vec<_> = state
+            .layers
+            .iter()
+            .rev()
+            .map(|id| layer::open_directory(&store.layer(id)))
+            .collect::<Result<_>>()
+            .context("a layer of the state is missing: run \"session verify\"")?;
+        let lower: Vec<String> = opened.iter().map(fd_path).collect();
+        // By descriptor: short, so that a long chain fits, and free of what overlayfs takes for separators.
+        let (upper, work) = (layer::open_directory(&upper)?, layer::open_directory(&work)?);
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=off,volatile",
+            lower.join(":"),
+            fd_path(&upper),
+            fd_path(&work)
+        );
+        let target = layer::c_path(&merged)?;
+        match mount::mount(c"deja", &target, c"overlay", 0, &CString::new(options)?) {
+            Err(fault) if fault.errno == Errno::NODEV => {
+                bail!("mount the session's layers: the kernel has no overlayfs")
+            }
+            Err(fault) if fault.errno == Errno::PERM => {
+                bail!(
+                    "mount the session's layers: {fault}: sessions need root for commands that have not run yet"
+                )
+            }
+            Err(fault) if fault.errno == Errno::INVAL => bail!(
+                "mount the session's layers: {fault}: the store's file system may be none that overlayfs can write to (ext4, xfs, btrfs and tmpfs are; an overlay is not): choose another --store"
+            ),
+            result => result.context("mount the session's layers")?,
+        }
+        Ok(Self { merged })
+    }
+
+    /// Nobody may look at the overlay any more when what it wrote is sealed. The launch keeps a descriptor of its
+    /// root, which nobody uses again, so it can only be taken out of sight.
+    pub fn unmount(self) -> Result<()> {
+        let path = layer::c_path(&self.merged)?;
+        mount::umount(&path, UnmountFlags::DETACH).with_context(|| format!("unmount {:?}", self.merged))
+    }
+}
+
+fn fd_path(fd: &impl AsFd) -> String {
+    FdPath::new(fd.as_fd()).as_c_str().to_string_lossy().into_owned()
+}
+
+fn own_mounts() -> Result<()> {
+    clone::unshare(namespace::MOUNT)
+        .context("make a mount namespace: sessions need root for commands that have not run yet")?;
+    let everything = Lookup { recursive: true, ..Lookup::default() };
+    mount::mount_setattr(CWD, c"/", everything, Change::propagation(Propagation::Slave))
+        .context("keep mounts from spreading")
+}
+
+/// What the container of a command is.
+pub struct Wanted<'w> {
+    pub id: &'w str,
+    pub root: &'w Path,
+    /// deja's own file, for process 1.
+    pub program: &'w Path,
+    pub words: Vec<String>,
+    pub environment: Vec<String>,
+    pub umask: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// The config.json of a command's container: the same for everybody, so that results are.
+pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
+    let privileged = if wanted.uid == 0 { json!(CAPABILITIES) } else { json!([]) };
+    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind}));
+    let value = json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "user": {"uid": wanted.uid, "gid": wanted.gid, "umask": wanted.umask},
+            "args": wanted.words,
+            "env": wanted.environment,
+            "cwd": "/",
+            "capabilities": {"bounding": CAPABILITIES, "effective": privileged, "permitted": privileged},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}, {"type": "RLIMIT_CORE", "hard": 0, "soft": 0}]
+        },
+        "root": {"path": wanted.root},
+        "hostname": "deja",
+        "mounts": mounts(wanted.program),
+        "linux": {
+            "cgroupsPath": format!("/deja-session/{}", wanted.id),
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "namespaces": namespaces,
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
+                "/sys/firmware", "/sys/devices/virtual/powercap"
+            ],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        }
+    });
+    serde_json::to_vec(&value).context("write config.json")
+}
+
+fn mounts(program: &Path) -> Value {
+    json!([
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+         "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+         "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+         "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
+        {"destination": super::inside::PROGRAM, "type": "bind", "source": program,
+         "options": ["bind", "ro", "nosuid", "nodev"]}
+    ])
+}

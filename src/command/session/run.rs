@@ -1,0 +1,228 @@
+//! A miss: the command runs in a container over the state's layers, and what it changed is sealed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::capture::{self, Seen};
+use super::inside::{self, Report};
+use super::room::{self, Overlay, Wanted};
+use crate::cli::{self, Global};
+use crate::command::birth::{self, Request, Room};
+use crate::command::blueprint::Blueprint;
+use crate::command::delete;
+use crate::command::foreground::Foreground;
+use crate::container::Container;
+use crate::session::Id;
+use crate::session::key::{Command, Program};
+use crate::session::layer::{Finish, Origin};
+use crate::session::state::State;
+use crate::session::store::{Draft, Sealed, Store};
+use crate::spec;
+use crate::sys::fs::{self, CWD, Mode, OFlags};
+use crate::sys::process;
+use crate::sys::{OwnedFd, file};
+use crate::trial;
+
+/// What is left free on a disk that is called full.
+const LEAST_ROOM: u64 = 1 << 20;
+
+/// What came of a command.
+pub struct Outcome {
+    pub state: State,
+    pub code: i32,
+    pub seen: Seen,
+    /// Bytes of the layer it made.
+    pub bytes: u64,
+    /// Why nobody else may be given this result.
+    pub alone: Option<String>,
+}
+
+/// How a command is run, beside what it is.
+pub struct Manner {
+    pub limit: Option<Duration>,
+    /// Nothing is passed on.
+    pub quiet: bool,
+}
+
+/// Runs `command` from `state`, with `input` as its standard input.
+pub fn run(
+    global: &Global,
+    store: &Store,
+    state: &State,
+    command: &Command,
+    input: OwnedFd,
+    manner: &Manner,
+) -> Result<Outcome> {
+    sweep(global, store)?;
+    let draft = store.draft()?;
+    let overlay = Overlay::mount(store, state, &draft.path)?;
+    let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
+    let id = container_id(&name);
+    let config = room::config(&Wanted {
+        id: &id,
+        root: &overlay.merged,
+        program: &program(store)?,
+        words: words(state, command),
+        environment: state.context.with(&command.environment),
+        umask: state.context.umask,
+        uid: command.uid,
+        gid: command.gid,
+    })?;
+    let (seen, oom) = contain(global, &draft.path, &id, &config, input, manner)?;
+    overlay.unmount()?;
+    let full = is_full(&draft.path)?;
+    trial::point("seal what the command changed")?;
+    finish(store, state, draft, seen, oom, full)
+}
+
+fn words(state: &State, command: &Command) -> Vec<String> {
+    let cwd = command.cwd.as_deref().unwrap_or(&state.context.cwd);
+    match &command.program {
+        Program::Words(words) => inside::words(false, cwd, words),
+        Program::Text(text) => inside::words(true, cwd, std::slice::from_ref(text)),
+    }
+}
+
+/// Seals the changes, and decides whether others may have the result.
+fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, full: bool) -> Result<Outcome> {
+    let report = seen.report.clone();
+    let slow = seen.disturbed == Some(capture::TOO_SLOW);
+    if full {
+        bail!(
+            "the disk of the session store is full: the command's result is dropped, the session stays where it was"
+        );
+    }
+    let Some(report) = report.or_else(|| seen.disturbed.map(|_| killed(slow))) else {
+        bail!(
+            "the container's process 1 ended without a report{}",
+            if oom { ": it was out of memory" } else { "" }
+        );
+    };
+    let finish = Finish { time: Some(before.clock), sync: true, origin: Origin::Command };
+    let held = store.share()?;
+    let Sealed { root, layer, bytes, .. } = store.seal(&draft.path, &before.root, finish)?;
+    let mut state = before.clone();
+    if let Some(layer) = layer {
+        state.root = root;
+        state.layers.push(layer);
+        state.clock += 1;
+    }
+    state.context = report.context.clone().unwrap_or(state.context);
+    drop(held);
+    let alone = match () {
+        () if slow => Some(capture::TOO_SLOW.to_owned()),
+        () if oom => Some("it ran out of memory".to_owned()),
+        () if seen.disturbed.is_some() => seen.disturbed.map(str::to_owned),
+        () if report.killed => Some(format!("it was killed by signal {}", report.code - 128)),
+        () if report.left > 0 => Some(format!("it left {} behind, ended now", processes(report.left))),
+        () if seen.too_much => Some("it wrote too much".to_owned()),
+        () => None,
+    };
+    Ok(Outcome { state, code: if slow { 124 } else { report.code }, seen, bytes, alone })
+}
+
+fn killed(slow: bool) -> Report {
+    Report { code: if slow { 124 } else { 137 }, killed: true, left: 0, context: None }
+}
+
+/// Brings the container up, follows it to its end and removes it; says also whether the kernel killed for memory.
+fn contain(
+    global: &Global,
+    bundle: &Path,
+    id: &str,
+    config: &[u8],
+    input: OwnedFd,
+    manner: &Manner,
+) -> Result<(Seen, bool)> {
+    let containers = crate::command::store(global)?;
+    let spec = spec::load(config).context("the config.json of a session's container")?;
+    spec::validate(&spec).context("the config.json of a session's container")?;
+    let mut blueprint = Blueprint::draw(&spec, bundle, &containers)?;
+    let options = cli::Launch::default();
+    let request = Request { global, id, options: &options, hold: false, detached: false, manager: None };
+    let foreground = Foreground::begin()?;
+    let (ends, streams, theirs) = capture::ends(input)?;
+    streams.send(&ends.control)?;
+    // The container's standard input is the other end of the socket; ours is nobody's from here on.
+    fs::dup_inheritable(crate::sys::AsFd::as_fd(&theirs), 0)?;
+    let mut room = Room::default();
+    let birth = birth::bring_up(&request, &containers, &mut blueprint, config, &mut room);
+    fs::dup_inheritable(crate::sys::AsFd::as_fd(&nothing()?), 0)?;
+    drop(theirs);
+    let birth = birth?;
+    birth.launch.until_silent().map_err(|error| birth.diagnose(error))?;
+    let pidfd = crate::sys::borrow(crate::sys::AsRawFd::as_raw_fd(&birth.launch.pidfd));
+    let container = birth.settle()?;
+    trial::point("follow the command")?;
+    let seen = capture::follow(&ends, pidfd, manner.limit, manner.quiet);
+    if seen.is_err() {
+        delete::kill(&container)?;
+    }
+    process::wait(pidfd)?;
+    let oom = oom_killed(&container);
+    trial::point("delete the command's container")?;
+    delete::ended(container)?;
+    drop(foreground);
+    Ok((seen?, oom))
+}
+
+fn oom_killed(container: &Container) -> bool {
+    let place = container.record.cgroup.as_ref();
+    let cgroup = place.and_then(|place| crate::command::cgroup(place).ok().flatten());
+    cgroup.and_then(|cgroup| cgroup.oom_kills()).is_some_and(|kills| kills > 0)
+}
+
+pub fn nothing() -> Result<OwnedFd> {
+    fs::openat(CWD, c"/dev/null", OFlags::RDWR, Mode::empty()).context("open \"/dev/null\"")
+}
+
+fn is_full(path: &Path) -> Result<bool> {
+    let (bytes, inodes) = file::room(crate::session::layer::open_directory(path)?)?;
+    Ok(bytes < LEAST_ROOM || inodes < 16)
+}
+
+fn container_id(draft: &str) -> String {
+    format!("session-{draft}")
+}
+
+/// What a deja that was killed has left: its container first, then its draft.
+fn sweep(global: &Global, store: &Store) -> Result<()> {
+    let containers = crate::command::store(global)?;
+    store.sweep(|draft| {
+        let remains = containers.remains(&container_id(draft))?;
+        remains.map_or(Ok(()), delete::force)
+    })?;
+    Ok(())
+}
+
+/// A copy of deja in the store, for process 1: what is mounted into containers must be a file with a name.
+fn program(store: &Store) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let own = "/proc/self/exe";
+    let metadata = std::fs::metadata(own).with_context(|| format!("look at {own:?}"))?;
+    let changed = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let stamp = format!("{}-{}", metadata.len(), changed.unwrap_or_default().as_nanos());
+    let path = store.root().join(format!("init-{}", Id::of("deja init", stamp.as_bytes()).short()));
+    if !path.exists() {
+        let draft = store.draft()?;
+        let copy = draft.path.join("init");
+        std::fs::copy(own, &copy).with_context(|| format!("copy {own:?} to {copy:?}"))?;
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o555))
+            .with_context(|| format!("change the mode of {copy:?}"))?;
+        std::fs::rename(&copy, &path).with_context(|| format!("write {path:?}"))?;
+    }
+    Ok(path)
+}
+
+fn processes(count: usize) -> String {
+    if count == 1 { "a process".to_owned() } else { format!("{count} processes") }
+}
+
+/// Says why a result is the session's own.
+pub fn warn(outcome: &Outcome) {
+    if let Some(reason) = &outcome.alone {
+        eprintln!("deja: the result is not kept for others: {reason}");
+    }
+}
