@@ -31,9 +31,9 @@ find_cargo() {
 }
 
 # Every artefact is linked statically, so that a binary built here runs in any bed. musl starts in a tenth of the time
-# of a static glibc; where Rust has no library for it (Debian's own packages), glibc it is. Addresses are fixed: moving
-# the program costs every start, and the child, a tenth of its page faults (docs/speed.md). The explicit target keeps the
-# flags away from procedural macros, which cannot be static.
+# of a static glibc; where Rust has no library for it (Debian's own packages), glibc it is. Addresses are fixed, because
+# moving the program costs every start, and the child, a tenth of its page faults; what starts containers lies together
+# (scripts/layout, docs/speed.md). The explicit target keeps the flags away from procedural macros.
 static_build() {
     find_cargo || fail "needs cargo, which is not installed (scripts/setup installs it)"
     local host musl
@@ -41,7 +41,8 @@ static_build() {
     musl=${host%%-*}-unknown-linux-musl
     triple=$host
     ! rust_knows "$musl" || triple=$musl
-    export CARGO_BUILD_TARGET=$triple RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" CARGO_TERM_COLOR=never
+    local flags="-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,$here/scripts/layout.ld"
+    export CARGO_BUILD_TARGET=$triple RUSTFLAGS=$flags CARGO_TERM_COLOR=never
 }
 
 # True when programs can be built for target $1.
