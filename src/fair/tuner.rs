@@ -17,8 +17,10 @@ use super::meter::Sample;
 use super::model::{Groups, Key, Member, Terms};
 use super::policy::{Acting, Policy, Setting};
 use super::sample::{LOOK, Probe};
+use super::squeeze::{self, Memory};
 use super::terms::Asked;
-use crate::cgroup::{Cgroup, Mount};
+use crate::cgroup::limits::Write;
+use crate::cgroup::{Cgroup, Mount, apply};
 use crate::sys::fs::{self, FlockOperation};
 use crate::sys::{Errno, Reason};
 
@@ -52,6 +54,11 @@ pub enum Event {
         weight: u16,
         idle: bool,
         max: String,
+    },
+    /// Memory that nobody missed was taken back.
+    Squeezed {
+        container: String,
+        bytes: u64,
     },
     Failed {
         container: String,
@@ -119,6 +126,10 @@ pub struct Tuned {
     /// What the cgroup has.
     pub written: Setting,
     pub fault: Option<String>,
+    /// The memory terms in force.
+    limited: Memory,
+    /// When memory was last squeezed, and how long somebody had waited for it by then.
+    squeezed: (u64, u64),
     pub received: f64,
     pub entitled: f64,
     pub writes: u64,
@@ -187,6 +198,8 @@ impl Tuner {
             base,
             written,
             fault: None,
+            limited: Memory::default(),
+            squeezed: (self.at_us, 0),
             received: 0.0,
             entitled: 0.0,
             writes: 0,
@@ -286,6 +299,9 @@ impl Tuner {
                 let writes = siblings.controller.reconsider();
                 siblings.write(&writes, self.options.emulate_per_cpu, &mut events);
             }
+            if !self.options.watch_only {
+                siblings.tuned.values_mut().for_each(|tuned| events.extend(tuned.limit_memory()));
+            }
         }
         Ok(events)
     }
@@ -326,6 +342,9 @@ impl Tuner {
                 siblings.write(&writes, emulate, &mut events);
             }
             siblings.check(turn, acts, &mut events);
+            if acts {
+                siblings.tuned.values_mut().for_each(|tuned| events.extend(tuned.squeeze(at_us)));
+            }
             events.extend(siblings.news());
         }
         Ok((gone, events))
@@ -490,6 +509,35 @@ impl Tuned {
         }
     }
 
+    /// Writes the memory terms, where they are not what the cgroup has.
+    fn limit_memory(&mut self) -> Option<Event> {
+        if std::mem::replace(&mut self.limited, self.asked.memory) == self.asked.memory {
+            return None;
+        }
+        let base = self.base.as_ref()?;
+        let written = Base::read(&self.probe.cgroup).and_then(|now| match now {
+            Some(now) => apply(&self.probe.cgroup, &base.memory_writes(&now, &self.asked.memory)),
+            None => Ok(()),
+        });
+        written.err().and_then(|error| self.failed(&error))
+    }
+
+    /// Takes back a little memory now and then, where that was asked for.
+    fn squeeze(&mut self, at_us: u64) -> Option<Event> {
+        let elapsed = at_us.saturating_sub(self.squeezed.0) as f64 / 1e6;
+        if !self.asked.memory.squeeze || elapsed < squeeze::PACE {
+            return None;
+        }
+        self.probe.refresh();
+        let waited_us = self.probe.memory_waited_us;
+        let (_, before) = std::mem::replace(&mut self.squeezed, (at_us, waited_us));
+        let waited = waited_us.saturating_sub(before) as f64 / 1e6 / elapsed;
+        let bytes = squeeze::reclaim(&self.asked.memory, self.probe.memory_bytes, waited)?;
+        let reclaimed = apply(&self.probe.cgroup, &[Write::new("memory.reclaim", bytes.to_string())]);
+        // The kernel says so when there was not that much to take.
+        reclaimed.is_ok().then(|| Event::Squeezed { container: self.name.clone(), bytes })
+    }
+
     fn failed(&mut self, error: &anyhow::Error) -> Option<Event> {
         let why = format!("{error:#}");
         let known = self.fault.replace(why.clone()).is_some_and(|before| before == why);
@@ -513,6 +561,7 @@ impl Tuned {
             weight: if weight { now.weight } else { base.weight },
             idle: if found.idle != ours.idle { now.idle } else { base.idle },
             max: if limit { now.max.clone() } else { base.max.clone() },
+            memory: base.memory.clone(),
         };
         self.written = found;
         Ok(Some(Event::Overridden {
@@ -526,6 +575,11 @@ impl Tuned {
     /// Whether there was anything to restore.
     fn restore(&mut self) -> Result<bool> {
         let Some(base) = &self.base else { return Ok(false) };
+        if std::mem::take(&mut self.limited) != Memory::default() {
+            if let Some(now) = Base::read(&self.probe.cgroup)? {
+                apply(&self.probe.cgroup, &base.memory_writes(&now, &Memory::default()))?;
+            }
+        }
         let to = base.setting();
         if to == self.written {
             return Ok(false);
