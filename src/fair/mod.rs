@@ -39,6 +39,7 @@ pub mod status;
 pub mod strict;
 pub mod terms;
 pub mod trim;
+pub mod tuned;
 pub mod tuner;
 pub mod weight;
 pub mod wfq;
