@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -25,6 +26,9 @@ use crate::sys::{Errno, Reason};
 
 /// Samples between two checks that a cgroup still has what was written to it.
 const CHECK: u64 = 40;
+
+/// Periods after which a sample is late.
+const LATE: f64 = 1.6;
 
 /// What somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,6 +85,8 @@ pub struct Options {
     pub emulate_per_cpu: bool,
     pub journal: Option<PathBuf>,
     pub cpus: f64,
+    /// Between two samples.
+    pub period: Duration,
 }
 
 /// A cgroup that is to be tuned from now on.
@@ -288,7 +294,13 @@ impl Tuner {
         if turn % CHECK == CHECK - 1 {
             events.extend(self.watch_kernel());
         }
+        // A sample that comes late says that this machine itself was short of time, stood still or was asleep;
+        // what the kernel did meanwhile is nobody's debt.
+        let late = elapsed > self.options.period.as_secs_f64() * LATE;
         for siblings in self.siblings.values_mut() {
+            if late {
+                siblings.controller.disregard();
+            }
             let mut readings = Vec::with_capacity(siblings.tuned.len());
             for (key, tuned) in &mut siblings.tuned {
                 match tuned.probe.read(*key, !acts || (turn + key) % LOOK == 0) {

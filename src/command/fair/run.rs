@@ -72,6 +72,7 @@ fn options(arguments: &cli::FairRun, policy: SharePolicy, places: &Places) -> Op
         emulate_per_cpu: arguments.emulate_per_cpu,
         journal: Some(places.journal.clone()),
         cpus: online(),
+        period: period(arguments, policy),
     }
 }
 

@@ -54,6 +54,8 @@ impl Source {
             emulate_per_cpu: false,
             journal: None,
             cpus: online(),
+            // It samples when it is asked, and that is never late.
+            period: Duration::MAX,
         });
         let mut host = Host::new(store, tuner)?;
         host.scan()?;
