@@ -5,7 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::Deja;
+use support::{Deja, requires};
 
 fn scenarios() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fair");
@@ -63,6 +63,8 @@ fn assert_fair(scenario: &str, worst: f64) {
 
 #[test]
 fn who_always_wants_to_run_gets_its_share_on_either_kernel() {
+    // Arithmetic without optimisation takes too long.
+    requires!(release);
     let scenarios = [
         "one-to-two",
         "threads-1-2",
@@ -79,6 +81,7 @@ fn who_always_wants_to_run_gets_its_share_on_either_kernel() {
 
 #[test]
 fn three_levels_of_a_hundred_containers_get_their_shares() {
+    requires!(release);
     assert_fair("three-levels", 0.03);
 }
 
