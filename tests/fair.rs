@@ -5,7 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::Deja;
+use support::{Deja, requires};
 
 fn scenarios() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fair");
@@ -44,6 +44,45 @@ fn one_to_two_is_one_and_two_of_three_on_either_kernel() {
         assert!(run["worst"].as_f64().expect("worst") <= 0.02, "{run}");
         assert!(run["jain"].as_f64().expect("jain") >= 0.999, "{run}");
     }
+}
+
+/// Both kernels, under `wfq`: nobody's share is off by more than `worst`, and nothing is written when nothing changes.
+#[track_caller]
+fn assert_fair(scenario: &str, worst: f64) {
+    let path = scenarios().into_iter().find(|path| path.ends_with(format!("{scenario}.json")));
+    let outcome =
+        simulate(&path.expect(scenario), &["--policy", "wfq", "--kernel", "group", "--kernel", "cpu"]);
+    for run in outcome["runs"].as_array().expect("runs") {
+        let number = |name: &str| run[name].as_f64().expect(name);
+        let figures = format!("{scenario}, weight per {}: {}", run["kernel"], number("worst"));
+        assert!(number("worst") <= worst, "{figures}");
+        assert!(number("jain") >= 0.999, "{figures}, Jain {}", number("jain"));
+        assert_eq!(number("writesAtRest"), 0.0, "{figures}");
+    }
+}
+
+#[test]
+fn who_always_wants_to_run_gets_its_share_on_either_kernel() {
+    // Arithmetic without optimisation takes too long.
+    requires!(release);
+    let scenarios = [
+        "one-to-two",
+        "threads-1-2",
+        "threads-1-16",
+        "threads-1-2-4",
+        "threads-4-8",
+        "shares-1-2-3",
+        "shares-1-10",
+        "tenants-5-1",
+        "five-on-two",
+    ];
+    scenarios.iter().for_each(|scenario| assert_fair(scenario, 0.02));
+}
+
+#[test]
+fn three_levels_of_a_hundred_containers_get_their_shares() {
+    requires!(release);
+    assert_fair("three-levels", 0.03);
 }
 
 #[test]

@@ -282,6 +282,23 @@ fn best_effort_and_limits_come_and_go() {
 }
 
 #[test]
+fn memory_is_reserved_limited_and_given_back() {
+    requires!(bed, cgroup "cpu", cgroup "memory");
+    let class = Class::new();
+    let daemon = class.daemon(&[]);
+    let _web = class.start("web", &[("memory-limit", "64M")], SLEEP);
+    class.wait_file("web", "memory.max", "67108864");
+    class.wait_file("web", "memory.high", "60395520");
+    let words = ["set", "--memory-reservation", "8M", "--memory-limit", "none", "--squeeze", "true", "web"];
+    class.fair(&words).ok();
+    class.wait_file("web", "memory.min", "8388608");
+    class.wait_file("web", "memory.max", "max");
+    end(daemon);
+    let values = ["memory.min", "memory.high", "memory.max"].map(|file| class.read("web", file));
+    assert_eq!(values, ["0", "max", "max"]);
+}
+
+#[test]
 fn what_a_killed_daemon_leaves_is_restored() {
     requires!(bed, cgroup "cpu");
     let class = Class::new();

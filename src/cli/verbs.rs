@@ -374,6 +374,9 @@ verbs! {
         class: Option<String> = "class", "NAME", "the class it belongs to";
         tenant: Option<String> = "tenant", "NAME", "the tenant within the class";
         best_effort: Option<String> = "best-effort", "true|false", "it gets what everybody else leaves over";
+        memory_reservation: Option<String> = "memory-reservation", "SIZE", "memory that is never taken from it (memory.min)";
+        memory_limit: Option<String> = "memory-limit", "SIZE", "memory it never has more than (memory.max, and memory.high a little below)";
+        squeeze: Option<String> = "squeeze", "true|false", "memory it does not use is taken back little by little";
     }
 
     /// Prints what `fair run` knows of every container: what it asks for, is entitled to and received, its lag,

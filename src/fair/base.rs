@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::policy::Setting;
+use super::squeeze::{self, Memory};
 use crate::cgroup::limits::Write;
 use crate::cgroup::{Cgroup, Mount, apply};
 
@@ -24,6 +25,9 @@ pub struct Base {
     pub idle: bool,
     /// The text of cpu.max.
     pub max: String,
+    /// What is in the files that memory terms are written to, if there are any.
+    #[serde(default)]
+    pub memory: BTreeMap<String, String>,
 }
 
 impl Base {
@@ -34,7 +38,28 @@ impl Base {
         let max = cgroup.content(c"cpu.max")?.unwrap_or_default();
         // An idle cgroup shows weight 0 and has the usual one when it is idle no longer.
         let weight = weight.trim().parse().ok().filter(|weight| *weight > 0).unwrap_or(100);
-        Ok(Some(Self { weight, idle, max: max.trim().to_owned() }))
+        let mut memory = BTreeMap::new();
+        for file in squeeze::FILES {
+            let name = std::ffi::CString::new(file).expect("the names of files hold no NUL byte");
+            if let Some(text) = cgroup.content(&name)? {
+                memory.insert(file.to_owned(), text.trim().to_owned());
+            }
+        }
+        Ok(Some(Self { weight, idle, max: max.trim().to_owned(), memory }))
+    }
+
+    /// The writes that bring the memory files from what they are in `now` to what they were, and over that to
+    /// what `terms` say.
+    pub fn memory_writes(&self, now: &Base, terms: &Memory) -> Vec<Write> {
+        let asked = terms.files();
+        let wanted = self
+            .memory
+            .iter()
+            .map(|(file, text)| (file, asked.get(file.as_str()).map_or(text.as_str(), String::as_str)));
+        let differs = |(file, text): &(&String, &str)| {
+            now.memory.get(*file).is_some_and(|now| now != text && number(now) != number(text))
+        };
+        wanted.filter(differs).map(|(file, text)| Write::new(file.clone(), text)).collect()
     }
 
     /// cpu.max as CPUs.
@@ -79,6 +104,12 @@ impl Base {
     pub fn change(&self, cgroup: &Cgroup, from: &Setting, to: &Setting) -> Result<()> {
         apply(cgroup, &self.writes(from, to))
     }
+}
+
+/// As the kernel keeps it: whole pages.
+fn number(text: &str) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    text.parse::<u64>().ok().map(|bytes| bytes / PAGE)
 }
 
 /// What has to be brought back: by the path of the cgroup below its mount.
@@ -160,6 +191,7 @@ impl Entry {
         if now == self.base {
             return Ok(false);
         }
+        apply(&cgroup, &self.base.memory_writes(&now, &Memory::default()))?;
         self.base.change(&cgroup, &now.setting(), &self.base.setting()).map(|()| true)
     }
 }
@@ -174,7 +206,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_written_and_in_an_order_the_kernel_takes() {
-        let base = Base { weight: 39, idle: false, max: "50000 200000".into() };
+        let base = Base { weight: 39, idle: false, max: "50000 200000".into(), memory: BTreeMap::new() };
         assert_eq!(base.limit(), 0.25);
         let quarter = base.setting();
         let idle = Setting { idle: true, ..quarter };
@@ -200,11 +232,33 @@ mod tests {
     }
 
     #[test]
+    fn memory_files_follow_terms_and_come_back() {
+        let memory = |texts: [&str; 3]| {
+            squeeze::FILES.iter().zip(texts).map(|(file, text)| (file.to_string(), text.to_owned())).collect()
+        };
+        let base = |texts| Base { weight: 100, idle: false, max: "max".into(), memory: memory(texts) };
+        let (before, after) = (base(["0", "max", "max"]), base(["8192", "61997056", "67108864"]));
+        let terms = Memory { reservation: Some(8192), limit: Some(67_108_864), squeeze: false };
+        let text = |writes: Vec<Write>| writes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert_eq!(
+            text(before.memory_writes(&before, &terms)),
+            r#"memory.high = "60398795"; memory.max = "67108864"; memory.min = "8192""#
+        );
+        assert_eq!(text(before.memory_writes(&before, &Memory::default())), "");
+        let back = r#"memory.high = "max"; memory.max = "max"; memory.min = "0""#;
+        assert_eq!(text(before.memory_writes(&after, &Memory::default())), back);
+        // The kernel rounds to pages; that is no difference.
+        let rounded = base(["8192", "60395520", "67108864"]);
+        assert_eq!(text(before.memory_writes(&rounded, &terms)), "");
+    }
+
+    #[test]
     fn a_journal_comes_back_and_what_is_none_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         assert_eq!(Journal::load(&path).unwrap(), None);
-        let base = Base { weight: 100, idle: true, max: "max 100000".into() };
+        let memory = [("memory.max".to_owned(), "max".to_owned())].into();
+        let base = Base { weight: 100, idle: true, max: "max 100000".into(), memory };
         let journal = Journal::new("/c", [("a/b".to_owned(), Entry { number: 7, base })].into());
         journal.save(&path).unwrap();
         assert_eq!(Journal::load(&path).unwrap(), Some(journal));

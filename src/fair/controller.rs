@@ -126,6 +126,11 @@ impl Controller {
         self.decide(0.0)
     }
 
+    /// The interval that ends with the next sample says nothing about shares.
+    pub fn disregard(&mut self) {
+        self.mixed = true;
+    }
+
     /// Settings to write after an interval that ended with this sample.
     pub fn step(&mut self, sample: &Sample) -> Vec<(Key, Setting)> {
         let (elapsed, measured) = self.meter.measure(sample);

@@ -13,7 +13,7 @@
 //! OCI's `cpu.shares`.
 //!
 //! # Pure and not
-//! Samples go in, settings come out: `model`, `fill`, `queue`, `meter`, `meaning`, `trim`, `weight`, the
+//! Samples go in, settings come out: `model`, `fill`, `queue`, `meter`, `meaning`, `trim`, `weight`, `squeeze`, the
 //! policies and the `controller` that runs them read no file and no clock, and draw from a seeded generator.
 //! `simulate` runs the same controller against a machine made of arithmetic. `sample` reads cgroups, `base`
 //! writes them and remembers what they had before, and the `tuner` connects both to controllers. It never
@@ -34,10 +34,12 @@ pub mod random;
 pub mod record;
 pub mod sample;
 pub mod simulate;
+pub mod squeeze;
 pub mod status;
 pub mod strict;
 pub mod terms;
 pub mod trim;
+pub mod tuned;
 pub mod tuner;
 pub mod weight;
 pub mod wfq;

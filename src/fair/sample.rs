@@ -78,9 +78,8 @@ impl Probe {
         self.frozen = flag("frozen") == Some(1);
         self.populated = flag("populated") == Some(1);
         let list = self.cgroup.content(c"cpuset.cpus.effective").ok().flatten();
-        let everywhere = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = list.as_deref().map_or(0, count_listed);
-        self.cpus = if count > 0 { count as f64 } else { everywhere() as f64 };
+        self.cpus = if count > 0 { count as f64 } else { online() };
         self.memory_bytes = self.memory.as_ref().and_then(|file| file.read(number)).unwrap_or(0);
         let waited = self.memory_pressure.as_ref().and_then(|file| file.read(some_total));
         self.memory_waited_us = waited.unwrap_or(0);
@@ -129,6 +128,12 @@ impl Probe {
         let known = found.iter().any(|thread| thread.ran_ns > 0) || found.is_empty();
         known.then_some(found)
     }
+}
+
+/// The CPUs of the machine, wherever this process itself may run.
+pub fn online() -> f64 {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    count_listed(&list).max(1) as f64
 }
 
 fn open_schedstat(thread: u64) -> Option<OwnedFd> {

@@ -10,7 +10,8 @@ use super::controller::Leaf;
 use super::meter::Held;
 use super::record::{Point, Row, rounded};
 use super::simulate::jain;
-use super::tuner::{Siblings, Tuned, Tuner};
+use super::tuned::Tuned;
+use super::tuner::{Siblings, Tuner};
 
 pub const VERSION: u32 = 1;
 

@@ -6,11 +6,22 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 
 use super::model::Terms;
+use super::squeeze::Memory;
 
 /// Before a word, in annotations.
 pub const PREFIX: &str = "deja.fair.";
 
-pub const WORDS: [&str; 6] = ["shares", "reservation", "limit", "class", "tenant", "best-effort"];
+pub const WORDS: [&str; 9] = [
+    "shares",
+    "reservation",
+    "limit",
+    "class",
+    "tenant",
+    "best-effort",
+    "memory-reservation",
+    "memory-limit",
+    "squeeze",
+];
 
 /// Words and values; who says nothing about a word leaves it to somebody else.
 pub type Said = BTreeMap<String, String>;
@@ -21,6 +32,7 @@ pub struct Asked {
     pub class: Option<String>,
     pub tenant: Option<String>,
     pub terms: Terms,
+    pub memory: Memory,
 }
 
 /// What annotations say. Other annotations are somebody else's, but a word behind our prefix that means
@@ -56,18 +68,38 @@ fn put(asked: &mut Asked, word: &str, value: &str) -> Result<()> {
         "shares" => asked.terms.shares = number()?,
         "reservation" => asked.terms.reservation = number()?,
         "limit" => asked.terms.limit = number()?,
-        "best-effort" => {
-            asked.terms.best_effort = match value {
-                "true" => true,
-                "false" => false,
-                _ => bail!("neither true nor false"),
-            }
-        }
+        "best-effort" => asked.terms.best_effort = yes_or_no(value)?,
+        "memory-reservation" => asked.memory.reservation = Some(bytes(value)?),
+        "memory-limit" => asked.memory.limit = Some(bytes(value)?),
+        "squeeze" => asked.memory.squeeze = yes_or_no(value)?,
         "class" => asked.class = Some(group(value)?),
         "tenant" => asked.tenant = Some(group(value)?),
         _ => bail!("not one of {}", WORDS.join(", ")),
     }
     Ok(())
+}
+
+fn yes_or_no(value: &str) -> Result<bool> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => bail!("neither true nor false"),
+    }
+}
+
+/// `64M`, or bytes as a number.
+fn bytes(value: &str) -> Result<u64> {
+    let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match value[digits.len()..].to_ascii_lowercase().as_str() {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => bail!("not a size: bytes, or a number with k, m, g or t"),
+    };
+    let number: u64 = digits.parse().ok().context("not a size: bytes, or a number with k, m, g or t")?;
+    number.checked_mul(1 << power).filter(|bytes| *bytes > 0).context("not a size there is")
 }
 
 /// Paths are made of these names, and lines of text.
@@ -97,11 +129,16 @@ mod tests {
             ("class", "students"),
             ("tenant", "ann"),
             ("best-effort", "false"),
+            ("memory-reservation", "4096"),
+            ("memory-limit", "64M"),
+            ("squeeze", "true"),
         ]);
         let asked = read(&all, usual).unwrap();
         assert_eq!((asked.class.as_deref(), asked.tenant.as_deref()), (Some("students"), Some("ann")));
         let expected = Terms { shares: 0.5, reservation: 0.25, limit: 1.5, best_effort: false };
         assert_eq!(asked.terms, expected);
+        let memory = Memory { reservation: Some(4096), limit: Some(64 << 20), squeeze: true };
+        assert_eq!(asked.memory, memory);
         for none in ["", "none"] {
             let taken_back = said(&[("shares", none), ("limit", none), ("tenant", none)]);
             assert_eq!(read(&taken_back, usual).unwrap(), Asked { terms: usual, ..Asked::default() });
@@ -116,6 +153,9 @@ mod tests {
             ("limit", "-1", "limit -1 is not a positive number of CPUs"),
             ("best-effort", "yes", "best-effort \"yes\": neither true nor false"),
             ("tenant", "a/b", "tenant \"a/b\": a name holds no slash and no control character"),
+            ("memory-limit", "64X", "memory-limit \"64X\": not a size: "),
+            ("memory-limit", "0", "memory-limit \"0\": not a size there is"),
+            ("memory-reservation", "99999999t", "memory-reservation \"99999999t\": not a size there is"),
             ("weight", "1", "weight \"1\": not one of shares, "),
         ];
         for (word, value, expected) in table {

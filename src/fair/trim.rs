@@ -13,13 +13,15 @@ use super::model::Key;
 
 /// Seconds of entitlement that lag may be before anything is done, and CPU-seconds whatever the entitlement:
 /// the kernel serves in slices, and a small share is late by whole ones.
-const DEAD: f64 = 0.25;
+const DEAD: f64 = 0.5;
 const GRAIN: f64 = 0.012;
 /// Lag within so many standard deviations of what chance makes is chance.
 const CHANCE: f64 = 4.0;
 const NOISE_WINDOW: f64 = 30.0;
 /// Chance is judged in blocks of so many seconds: neighbouring intervals are not independent.
 const BLOCK: f64 = 2.0;
+/// Nothing is judged before it is known how much chance makes.
+const BLOCKS: f64 = 4.0;
 /// An episode ends when the lag is within this part of what begins one.
 const DONE: f64 = 0.3;
 const REPAY: f64 = 4.0;
@@ -201,7 +203,11 @@ impl Trim {
 
     /// Lag in units of what may be ignored.
     fn behind(&self, leaf: &Judged) -> f64 {
-        let chance = self.leaves.get(&leaf.key).map_or(0.0, |state| state.noise.lag());
+        let Some(noise) = self.leaves.get(&leaf.key).map(|state| &state.noise) else { return 0.0 };
+        if noise.count < BLOCKS {
+            return 0.0;
+        }
+        let chance = noise.lag();
         leaf.lag / (DEAD * leaf.entitled + GRAIN).max(CHANCE * chance)
     }
 

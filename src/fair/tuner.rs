@@ -6,24 +6,29 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::base::{Base, Entry, Journal};
+use super::base::Journal;
 use super::controller::Controller;
 use super::meaning::Meaning;
 use super::meter::Sample;
-use super::model::{Groups, Key, Member, Terms};
+use super::model::{Groups, Key};
 use super::policy::{Acting, Policy, Setting};
-use super::sample::{LOOK, Probe};
+use super::sample::LOOK;
 use super::terms::Asked;
+use super::tuned::Tuned;
 use crate::cgroup::{Cgroup, Mount};
 use crate::sys::fs::{self, FlockOperation};
 use crate::sys::{Errno, Reason};
 
 /// Samples between two checks that a cgroup still has what was written to it.
 const CHECK: u64 = 40;
+
+/// Periods after which a sample is late.
+const LATE: f64 = 1.6;
 
 /// What somebody may want to know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +58,11 @@ pub enum Event {
         idle: bool,
         max: String,
     },
+    /// Memory that nobody missed was taken back.
+    Squeezed {
+        container: String,
+        bytes: u64,
+    },
     Failed {
         container: String,
         why: String,
@@ -75,6 +85,8 @@ pub struct Options {
     pub emulate_per_cpu: bool,
     pub journal: Option<PathBuf>,
     pub cpus: f64,
+    /// Between two samples.
+    pub period: Duration,
 }
 
 /// A cgroup that is to be tuned from now on.
@@ -106,22 +118,6 @@ pub struct Siblings {
     pub controller: Controller,
     pub tuned: BTreeMap<Key, Tuned>,
     told: (Acting, Meaning),
-}
-
-/// One cgroup with all that is known of it.
-pub struct Tuned {
-    pub name: String,
-    pub probe: Probe,
-    asked: Asked,
-    number: u64,
-    /// None: without the cpu controller it can only be watched.
-    pub base: Option<Base>,
-    /// What the cgroup has.
-    pub written: Setting,
-    pub fault: Option<String>,
-    pub received: f64,
-    pub entitled: f64,
-    pub writes: u64,
 }
 
 /// What the kernel says about itself.
@@ -175,22 +171,8 @@ impl Tuner {
             let siblings = self.siblings_at(mount, &parent)?;
             self.siblings.insert(parent.clone(), siblings);
         }
-        let found = Base::read(&cgroup)?;
-        let base = found.clone().map(|base| Base { weight: weight.unwrap_or(base.weight), ..base });
-        let (key, number) = (self.next, cgroup.number()?);
-        let written = found.map_or(Setting::of_weight(100), |base| base.setting());
-        let tuned = Tuned {
-            name: name.to_owned(),
-            probe: Probe::open(cgroup)?,
-            asked,
-            number,
-            base,
-            written,
-            fault: None,
-            received: 0.0,
-            entitled: 0.0,
-            writes: 0,
-        };
+        let tuned = Tuned::new(name, cgroup, asked, weight, self.at_us)?;
+        let key = self.next;
         let event = Event::Arrived {
             container: name.to_owned(),
             cgroup: path.to_owned(),
@@ -233,7 +215,8 @@ impl Tuner {
         let mut tuned = siblings.tuned.remove(&key)?;
         tuned.probe.refresh();
         if tuned.probe.populated && !self.options.watch_only {
-            tuned.restore().err();
+            // One that ends just now needs nothing back.
+            tuned.restore().ok();
         }
         if siblings.tuned.is_empty() {
             self.siblings.remove(&home);
@@ -286,6 +269,9 @@ impl Tuner {
                 let writes = siblings.controller.reconsider();
                 siblings.write(&writes, self.options.emulate_per_cpu, &mut events);
             }
+            if !self.options.watch_only {
+                siblings.tuned.values_mut().for_each(|tuned| events.extend(tuned.limit_memory()));
+            }
         }
         Ok(events)
     }
@@ -296,11 +282,7 @@ impl Tuner {
             return Ok(());
         }
         let tuned = self.siblings.values().flat_map(|siblings| siblings.tuned.values());
-        let entry = |tuned: &Tuned| {
-            let base = tuned.base.clone()?;
-            Some((tuned.probe.cgroup.path().to_owned(), Entry { number: tuned.number, base }))
-        };
-        Journal::new(&self.mount, tuned.filter_map(entry).collect()).save(path)
+        Journal::new(&self.mount, tuned.filter_map(Tuned::entry).collect()).save(path)
     }
 
     /// One sample at a time of a clock that does not go back; gives the keys of those that are gone.
@@ -312,7 +294,13 @@ impl Tuner {
         if turn % CHECK == CHECK - 1 {
             events.extend(self.watch_kernel());
         }
+        // A sample that comes late says that this machine itself was short of time, stood still or was asleep;
+        // what the kernel did meanwhile is nobody's debt.
+        let late = elapsed > self.options.period.as_secs_f64() * LATE;
         for siblings in self.siblings.values_mut() {
+            if late {
+                siblings.controller.disregard();
+            }
             let mut readings = Vec::with_capacity(siblings.tuned.len());
             for (key, tuned) in &mut siblings.tuned {
                 match tuned.probe.read(*key, !acts || (turn + key) % LOOK == 0) {
@@ -326,6 +314,9 @@ impl Tuner {
                 siblings.write(&writes, emulate, &mut events);
             }
             siblings.check(turn, acts, &mut events);
+            if acts {
+                siblings.tuned.values_mut().for_each(|tuned| events.extend(tuned.squeeze(at_us)));
+            }
             events.extend(siblings.news());
         }
         Ok((gone, events))
@@ -446,93 +437,6 @@ impl Siblings {
 
     pub fn path(&self) -> String {
         self.parent.full()
-    }
-}
-
-impl Tuned {
-    /// What was asked, and no more than the limit that is in force anyway.
-    fn terms(&self) -> Terms {
-        let base = self.base.as_ref();
-        let limit = self.asked.terms.limit.min(base.map_or(f64::INFINITY, Base::limit));
-        let best_effort = self.asked.terms.best_effort || base.is_some_and(|base| base.idle);
-        let reservation = if best_effort { 0.0 } else { self.asked.terms.reservation.min(limit) };
-        Terms { limit, best_effort, reservation, ..self.asked.terms }
-    }
-
-    fn member(&self, key: Key) -> Member {
-        Member {
-            key,
-            name: self.name.clone(),
-            class: self.asked.class.clone(),
-            tenant: self.asked.tenant.clone(),
-            terms: self.terms(),
-        }
-    }
-
-    /// Writes a setting, its weight multiplied by `factor`, unless the cgroup has it.
-    fn put(&mut self, setting: Setting, factor: f64) -> Option<Event> {
-        let base = self.base.as_ref()?;
-        let weight = (f64::from(setting.weight) * factor).round().clamp(1.0, 10_000.0) as u16;
-        let to = Setting { weight, ..setting };
-        if to == self.written {
-            return None;
-        }
-        match base.change(&self.probe.cgroup, &self.written, &to) {
-            Ok(()) => {
-                (self.written, self.fault) = (to, None);
-                self.writes += 1;
-                let limit = to.limit.is_finite().then_some(to.limit);
-                Some(Event::Wrote { container: self.name.clone(), weight, idle: to.idle, limit })
-            }
-            // Of one that has just ended there will be news soon.
-            Err(_) if self.probe.read(0, false).is_none() => None,
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn failed(&mut self, error: &anyhow::Error) -> Option<Event> {
-        let why = format!("{error:#}");
-        let known = self.fault.replace(why.clone()).is_some_and(|before| before == why);
-        (!known).then(|| Event::Failed { container: self.name.clone(), why })
-    }
-
-    /// Whether the cgroup still has what was written. What somebody else wrote is what it has to have in the
-    /// end; only what differs was theirs.
-    fn check(&mut self) -> Result<Option<Event>> {
-        let (Some(base), Some(now)) = (&mut self.base, Base::read(&self.probe.cgroup)?) else {
-            return Ok(None);
-        };
-        let (found, ours) = (now.setting(), self.written);
-        let weight = !found.idle && !ours.idle && found.weight != ours.weight;
-        let limit =
-            (found.limit - ours.limit).abs() > 0.005 || found.limit.is_finite() != ours.limit.is_finite();
-        if !weight && !limit && found.idle == ours.idle {
-            return Ok(None);
-        }
-        *base = Base {
-            weight: if weight { now.weight } else { base.weight },
-            idle: if found.idle != ours.idle { now.idle } else { base.idle },
-            max: if limit { now.max.clone() } else { base.max.clone() },
-        };
-        self.written = found;
-        Ok(Some(Event::Overridden {
-            container: self.name.clone(),
-            weight: now.weight,
-            idle: now.idle,
-            max: now.max,
-        }))
-    }
-
-    /// Whether there was anything to restore.
-    fn restore(&mut self) -> Result<bool> {
-        let Some(base) = &self.base else { return Ok(false) };
-        let to = base.setting();
-        if to == self.written {
-            return Ok(false);
-        }
-        base.change(&self.probe.cgroup, &self.written, &to)?;
-        self.written = to;
-        Ok(true)
     }
 }
 

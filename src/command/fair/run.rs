@@ -12,6 +12,7 @@ use super::host::Host;
 use super::{Places, restore, serve};
 use crate::cli::{self, Global, Interval, SharePolicy};
 use crate::fair::record;
+use crate::fair::sample::online;
 use crate::fair::simulate;
 use crate::fair::status::Snapshot;
 use crate::fair::tuner::{Event, Options, Tuner};
@@ -70,12 +71,9 @@ fn options(arguments: &cli::FairRun, policy: SharePolicy, places: &Places) -> Op
         watch_only: false,
         emulate_per_cpu: arguments.emulate_per_cpu,
         journal: Some(places.journal.clone()),
-        cpus: cpus(),
+        cpus: online(),
+        period: period(arguments, policy),
     }
-}
-
-pub fn cpus() -> f64 {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64
 }
 
 fn period(arguments: &cli::FairRun, policy: SharePolicy) -> Duration {
@@ -160,7 +158,7 @@ impl Daemon {
         let (cost_seconds, memory_bytes) = own_cost();
         Snapshot {
             policy: self.policy.to_owned(),
-            cpus: cpus(),
+            cpus: online(),
             samples: self.samples,
             cost_seconds,
             memory_bytes,
@@ -259,6 +257,7 @@ fn sentence(event: &Event) -> String {
         Event::Overridden { container, weight, .. } => {
             format!("{container}: somebody else wrote weight {weight}, which it will have in the end")
         }
+        Event::Squeezed { container, bytes } => format!("{container}: {bytes} bytes of memory taken back"),
         Event::Failed { container, why } => format!("{container}: {why}"),
         Event::Acting { cgroup, what, meaning } => format!("{cgroup}: {what} (a weight is the {meaning}'s)"),
         Event::Restored { cgroup } => format!("{cgroup}: restored"),

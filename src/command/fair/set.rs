@@ -27,6 +27,9 @@ fn said(arguments: &cli::FairSet) -> Said {
         ("class", &arguments.class),
         ("tenant", &arguments.tenant),
         ("best-effort", &arguments.best_effort),
+        ("memory-reservation", &arguments.memory_reservation),
+        ("memory-limit", &arguments.memory_limit),
+        ("squeeze", &arguments.squeeze),
     ];
     words.into_iter().filter_map(|(word, value)| Some((word.to_owned(), value.clone()?))).collect()
 }
@@ -49,7 +52,8 @@ fn group(global: &Global, name: &str, said: &Said) -> Result<()> {
     if name.is_empty() || name.split('/').any(str::is_empty) || name.split('/').count() > 2 {
         bail!("\"@{name}\" is neither @CLASS nor @CLASS/TENANT");
     }
-    if let Some(word) = ["class", "tenant"].into_iter().find(|word| said.contains_key(*word)) {
+    let own = ["class", "tenant", "memory-reservation", "memory-limit", "squeeze"];
+    if let Some(word) = own.into_iter().find(|word| said.contains_key(*word)) {
         bail!("--{word} is a container's: \"@{name}\" is a group itself");
     }
     let path = Places::of(&store).groups;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::host::Host;
-use super::{Places, run, serve};
+use super::{Places, serve};
 use crate::cli::{self, Format, Global};
 use crate::fair::policy::Static;
+use crate::fair::sample::online;
 use crate::fair::status::{Entry, Snapshot};
 use crate::fair::tuner::{Options, Tuner};
 
@@ -52,7 +53,9 @@ impl Source {
             watch_only: true,
             emulate_per_cpu: false,
             journal: None,
-            cpus: run::cpus(),
+            cpus: online(),
+            // It samples when it is asked, and that is never late.
+            period: Duration::MAX,
         });
         let mut host = Host::new(store, tuner)?;
         host.scan()?;
@@ -75,7 +78,7 @@ impl Watcher {
         self.host.tick(self.began.elapsed().as_micros() as u64 + 1)?;
         self.samples += 1;
         Ok(Snapshot {
-            cpus: run::cpus(),
+            cpus: online(),
             samples: self.samples,
             ..Snapshot::take(&self.host.tuner, self.began.elapsed().as_secs_f64())
         })
