@@ -177,7 +177,7 @@ fn what_is_asked_wrongly_is_refused_in_one_sentence() {
     begin().ok();
     begin().fails().assert_says("there is a session \"ada\" already");
     sessions.exec("bob", &["true"]).fails().assert_says("there is no session \"bob\"");
-    sessions.verb("exec").arg("ada").fails().assert_says("needs a command");
+    sessions.verb("exec").arg("ada").fails().assert_says("there is no command");
     sessions.verb("exec").args(["ada", "-c", "one", "two"]).fails().assert_says("as one text");
     sessions.verb("exec").args(["--env", "X", "ada", "true"]).fails().assert_says("NAME=VALUE");
     let list = sessions.verb("list").arg("--json").ok().json();

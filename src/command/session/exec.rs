@@ -12,7 +12,7 @@ use crate::command::{foreground, seal};
 use crate::error::Failure;
 use crate::session::journal::{Act, Session, Step};
 use crate::session::key::{self, Command, Fact, Program};
-use crate::session::store::{Found, Shelf, Store};
+use crate::session::store::{Found, LONGEST_CHAIN, Shelf, Store};
 use crate::session::transition::{Head, Piece, Stream, Transition};
 use crate::session::tree::CONTENT;
 use crate::session::{Hasher, Id};
@@ -42,16 +42,21 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     miss(global, &store, &mut session, asked, input, arguments)
 }
 
-fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
-    let program = match arguments.command.as_slice() {
-        [] => return Err(Failure::usage("session exec needs a command, or -c and the text of one").into()),
+/// What the words behind a session's name ask for.
+pub fn program(words: &[String]) -> Result<Program> {
+    Ok(match words {
+        [] => return Err(Failure::usage("there is no command: give its words, or -c and a text").into()),
         [flag, text] if flag == "-c" => Program::Text(text.clone()),
         [flag, ..] if flag == "-c" => {
             return Err(Failure::usage("-c takes the whole command as one text").into());
         }
         [dashes, words @ ..] if dashes == "--" && !words.is_empty() => Program::Words(words.to_vec()),
         words => Program::Words(words.to_vec()),
-    };
+    })
+}
+
+fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
+    let program = program(&arguments.command)?;
     if let Some(bad) = arguments.env.iter().find(|variable| !variable.contains('=')) {
         return Err(Failure::usage(format!("--env {bad:?} is not of the form NAME=VALUE")).into());
     }
@@ -94,7 +99,7 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
 }
 
 /// What is known under a key, if all of it is there; a damaged or incomplete entry is none.
-fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
+pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     let Found::Whole(bytes) = store.get(Shelf::Transitions, &key.to_string())? else { return Ok(None) };
     let transition = Transition::from_bytes(&bytes).ok();
     Ok(transition.filter(|known| store.has(Shelf::States, &known.head.to.to_string())))
@@ -157,11 +162,14 @@ fn miss(
     arguments: &cli::SessionExec,
 ) -> Result<i32> {
     let from = session.state();
-    let state = store.state(&from)?;
+    let mut state = store.state(&from)?;
+    if state.layers.len() > LONGEST_CHAIN {
+        let _held = store.share()?;
+        state = store.flatten(&state)?;
+    }
     let manner = Manner { limit: arguments.timeout.map(|limit| limit.0), quiet: false };
     let outcome = run::run(global, store, &state, asked.command, input, &manner)?;
     run::warn(&outcome);
-    let held = store.share()?;
     let to = store.keep(&outcome.state)?;
     let micros = u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX);
     let head = Head {
@@ -182,7 +190,7 @@ fn miss(
     }
     let key = (act == Act::Run).then_some(asked.key);
     session.step(step(act, &transition.head, key), true)?;
-    drop(held);
+    drop(outcome.held);
     Ok(transition.head.code)
 }
 
