@@ -53,6 +53,18 @@ fn different_ways_to_the_same_files_lead_to_the_same_state() {
 }
 
 #[test]
+fn the_same_change_may_be_made_again_and_again() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    for round in 0..3 {
+        sessions.shell("ada", "echo x > /tmp/f").ok();
+        sessions.shell("ada", "rm /tmp/f").ok();
+        sessions.shell("ada", &format!("echo {round} > /tmp/round; ls /tmp")).ok().assert_stdout("round");
+    }
+    assert_eq!(sessions.acts("ada")[1..], ["run"; 9]);
+}
+
+#[test]
 fn a_command_that_changes_nothing_keeps_the_state_and_takes_no_layer() {
     requires!(bed, overlay);
     let sessions = Sessions::new(&["ada"]);

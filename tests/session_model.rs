@@ -109,7 +109,8 @@ fn history(seed: u64, steps: usize, compared: usize) {
         let count = 1 + random.below(3);
         let text: Vec<String> = (0..count).map(|_| change(&mut random)).collect();
         let text = text.join("; ");
-        sessions.shell("ada", &format!("cd /w; umask 022; {text}")).output();
+        let finished = sessions.shell("ada", &format!("cd /w; umask 022; {text}")).output();
+        assert_ne!(finished.code(), Some(255), "seed {seed}, step {step}: {finished}");
         let oracle = Command::new(&busybox)
             .args(["sh", "-c", &format!("umask 022; {text}")])
             .current_dir(&plain)

@@ -77,6 +77,13 @@ struct Stored {
 }
 
 impl State {
+    /// Puts a layer on top. One that was in the chain before goes from where it was: whatever it shows or hides it shows
+    /// and hides from the top as well, and overlayfs takes no layer twice.
+    pub fn stack(&mut self, layer: Id) {
+        self.layers.retain(|known| *known != layer);
+        self.layers.push(layer);
+    }
+
     pub fn id(&self) -> Id {
         let mut hasher = Hasher::new("deja state 1");
         hasher.field(&self.root.id().0);

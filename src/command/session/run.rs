@@ -108,7 +108,7 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
     let mut state = before.clone();
     if let Some(layer) = layer {
         state.root = root;
-        state.layers.push(layer);
+        state.stack(layer);
         state.clock += 1;
     }
     state.context = report.context.clone().unwrap_or(state.context);
