@@ -143,3 +143,56 @@ fn the_store_is_counted_and_drawn() {
     assert!(lines[2].contains("false") && lines[2].contains("code 1"), "{tree}");
     assert_eq!(sessions.verb("tree").arg("--json").ok().json().as_array().map(Vec::len), Some(2));
 }
+
+#[test]
+fn an_exported_state_is_a_plain_tree_and_the_same_state_elsewhere() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    let make = "mkdir -p /srv/d/e; echo 1 > /srv/d/e/f; rm /etc/profile; mkdir /srv/gone; ln -s /bin /srv/l";
+    sessions.shell("ada", make).ok();
+    let change = "rm -r /srv/d /srv/gone; mkdir /srv/d; echo 2 > /srv/d/f; chmod 4755 /srv/d/f; \
+        echo x > /srv/x; ln /srv/x /srv/y";
+    sessions.shell("ada", change).ok();
+    let tree = sessions.path().join("tree");
+    sessions.verb("export").arg("ada").arg(&tree).ok();
+    assert!(
+        !tree.join("etc/profile").exists()
+            && !tree.join("srv/gone").exists()
+            && !tree.join("srv/d/e").exists()
+    );
+    assert_eq!(std::fs::read_to_string(tree.join("srv/d/f")).expect("a file"), "2\n");
+    sessions.verb("export").arg("ada").arg(&tree).fails().assert_says("File exists");
+
+    let other = Sessions::empty();
+    other.verb("new").arg("--rootfs").arg(&tree).arg("bob").ok();
+    assert_eq!(other.state("bob"), sessions.state("ada"));
+    other.exec("bob", &["cat", "/srv/d/f"]).ok().assert_stdout("2");
+    // Taken apart by a later command.
+    sessions.shell("ada", "echo y > /srv/y").ok();
+    let again = sessions.path().join("again");
+    sessions.verb("export").arg("ada").arg(&again).ok();
+    assert_eq!(std::fs::read_to_string(again.join("srv/x")).expect("a file"), "x\n");
+}
+
+#[test]
+fn a_result_that_differs_from_run_to_run_is_found_out_and_dropped() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    let verify = |text: &str| sessions.verb("exec").args(["--verify", "ada", "-c", text]);
+    sessions.shell("ada", "echo same > /tmp/f; cat /tmp/f").ok();
+    sessions.verb("undo").arg("ada").ok();
+    verify("echo same > /tmp/f; cat /tmp/f").ok().assert_stdout("same");
+    for (text, what) in [
+        ("cat /proc/sys/kernel/random/uuid", "its standard output differs"),
+        ("cat /proc/sys/kernel/random/uuid > /tmp/id", "the state it leads to differs"),
+    ] {
+        sessions.shell("ada", text).ok();
+        sessions.verb("undo").arg("ada").ok();
+        let before = sessions.state("ada");
+        verify(text).fails().assert_says(what);
+        assert_eq!(sessions.state("ada"), before);
+        sessions.shell("ada", text).ok();
+        assert_eq!(sessions.acts("ada").last().map(String::as_str), Some("run"));
+        sessions.verb("undo").arg("ada").ok();
+    }
+}

@@ -28,9 +28,9 @@ pub use value::{
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairSimulate, Features, Global, Help,
     Kill, Launch, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume, Run, SessionBranch, SessionCat,
-    SessionClose, SessionDiff, SessionExec, SessionExplain, SessionGc, SessionGoto, SessionInside,
-    SessionList, SessionLog, SessionLs, SessionNew, SessionPlace, SessionRename, SessionStats, SessionTree,
-    SessionUndo, SessionVerify, Spec, Start, State, Update, Verb,
+    SessionClose, SessionDiff, SessionExec, SessionExplain, SessionExport, SessionGc, SessionGoto,
+    SessionInside, SessionList, SessionLog, SessionLs, SessionNew, SessionPlace, SessionRename, SessionStats,
+    SessionTree, SessionUndo, SessionVerify, Spec, Start, State, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -357,6 +357,7 @@ verbs! {
         user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "run as this user, by number (default: 0:0)";
         timeout: Option<Interval> = "timeout", "DURATION", "end the command when it takes longer; the exit code is 124 then";
         timing: bool = "timing", "", "replay with the pauses of the first run";
+        verify: bool = "verify", "", "run a hit again and compare; a result that differs is no longer given to anybody";
     }
 
     /// Prints where each session stands and how many of its commands were hits.
@@ -438,6 +439,15 @@ verbs! {
     "session cat ada /etc/passwd";
     with at: SessionPlace;
     places { state: String, path: String, }
+    flags {}
+
+    /// Writes every file of a state to a new directory: a root file system for `deja run`, `podman run --rootfs`, tar, or
+    /// `session new --rootfs` in another store, where it is the same state. With --json the shell's context is printed.
+    SessionExport "session export" "<state> <directory>";
+    "write the files of a state to a directory";
+    "session export ada /srv/ada/rootfs";
+    with at: SessionPlace;
+    places { state: String, directory: PathBuf, }
     flags {}
 
     /// Says in one sentence whether the command would be replayed, and otherwise which run of it is nearest and what

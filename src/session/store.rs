@@ -192,6 +192,12 @@ impl Store {
         Ok(unchecked(shelf, bytes).map_or(Found::Damaged, Found::Whole))
     }
 
+    /// Takes a name away, for good.
+    pub fn forget(&self, shelf: Shelf, name: &str) -> Result<()> {
+        remove_path(&self.path(shelf, name))?;
+        self.sync(shelf)
+    }
+
     /// The names on a shelf, sorted.
     pub fn list(&self, shelf: Shelf) -> Result<Vec<String>> {
         let path = self.shelf(shelf);

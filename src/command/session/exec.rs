@@ -27,18 +27,22 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let facts = command.facts();
     let mut session = Session::open(&store, &arguments.session)?;
     let key = key::key(&session.state(), &facts);
-    if let Some(known) = known(&store, &key)? {
+    if let Some(known) = known(&store, &key)?.filter(|_| !arguments.verify) {
         return hit(&store, &mut session, key, &known, arguments.timing);
     }
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
     process::default_signal(foreground::CHILD_ENDED)?;
     let _runner = store.lock(&key.to_string())?;
-    if let Some(known) = known(&store, &key)? {
+    let known = known(&store, &key)?;
+    let input = input.map_or_else(run::nothing, Ok)?;
+    if let Some(known) = known {
+        if arguments.verify {
+            again(global, &store, &key, &command, input, &known)?;
+        }
         return hit(&store, &mut session, key, &known, arguments.timing);
     }
     let asked = Asked { command: &command, facts, key };
-    let input = input.map_or_else(run::nothing, Ok)?;
     miss(global, &store, &mut session, asked, input, arguments)
 }
 
@@ -145,6 +149,36 @@ fn replay(output: &[Piece], timing: bool) -> Result<()> {
         write_all(number(run[0].stream), &bytes)?;
     }
     Ok(())
+}
+
+/// Runs a command whose result is known once more, and fails when it comes to another; then the known one goes.
+fn again(
+    global: &Global,
+    store: &Store,
+    key: &Id,
+    command: &Command,
+    input: OwnedFd,
+    known: &Transition,
+) -> Result<()> {
+    let state = store.state(&known.head.from)?;
+    let outcome = run::run(global, store, &state, command, input, &Manner { limit: None, quiet: true })?;
+    let text = |output: &[Piece], stream: Stream| -> Vec<u8> {
+        let pieces = output.iter().filter(|piece| piece.stream == stream);
+        pieces.flat_map(|piece| piece.bytes.iter().copied()).collect()
+    };
+    let differs = |stream| text(&outcome.seen.output, stream) != text(&known.output, stream);
+    let what = match () {
+        () if outcome.code != known.head.code => "its exit code",
+        () if outcome.state.id() != known.head.to => "the state it leads to",
+        () if differs(Stream::Out) => "its standard output",
+        () if differs(Stream::Err) => "its standard error",
+        () => return Ok(()),
+    };
+    store.forget(Shelf::Transitions, &key.to_string())?;
+    bail!(
+        "{what} differs from run to run: the result of {:?} is dropped, and the session stays",
+        known.head.shown
+    )
 }
 
 struct Asked<'a> {

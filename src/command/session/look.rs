@@ -1,5 +1,6 @@
-//! Looking at states without starting anything: `diff`, `ls` and `cat`.
+//! Looking at states without starting anything: `diff`, `ls`, `cat` and `export`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -9,10 +10,11 @@ use super::capture::write_all;
 use super::moves::resolve;
 use crate::cli;
 use crate::command::fair::table;
+use crate::session::layer::Origin;
 use crate::session::state::State;
 use crate::session::store::Store;
-use crate::session::tree::{self, CONTENT, Change, Entry, Kind, Nodes};
-use crate::session::{Hasher, layer};
+use crate::session::tree::{self, CONTENT, Change, Entry, Kind, Node, Nodes};
+use crate::session::{Hasher, Id, delta, layer};
 use crate::sys::fs;
 
 #[derive(Serialize)]
@@ -170,4 +172,62 @@ pub fn cat(arguments: &cli::SessionCat) -> Result<()> {
         bail!("{path:?} is damaged in the store: run \"session verify\"");
     }
     Ok(())
+}
+
+/// The whole tree of a state as plain files in a directory that is not there yet.
+pub fn export(arguments: &cli::SessionExport) -> Result<()> {
+    let store = super::store(&arguments.at)?;
+    let _held = store.share()?;
+    let state = store.state(&resolve(&store, &arguments.state)?)?;
+    let path = &arguments.directory;
+    std::fs::create_dir(path).with_context(|| format!("create {path:?}"))?;
+    let chain: Vec<PathBuf> = state.layers.iter().map(|id| store.layer(id)).collect();
+    let target = layer::open_directory(path)?;
+    layer::export(&chain, &target).with_context(|| format!("export state {}", state.id().short()))?;
+    // What has just been written is read again: a copy that shows another tree is none.
+    let (root, mut delta) = layer::scan(&target, Origin::Command)?;
+    let copy = delta::merge(&store, &Entry::empty_root(), root, &mut delta)?;
+    if !same(&Both { store: &store, made: &copy.nodes }, &state.root, &copy.root)? {
+        bail!("export state {}: the copy differs; \"session verify\" checks the store", state.id().short());
+    }
+    match arguments.at.json {
+        true => super::print_json(&state.context),
+        false => crate::command::print(&format!("{}\n", state.id().short())),
+    }
+}
+
+/// The nodes of the store, and those of a copy that is in no store.
+struct Both<'b> {
+    store: &'b Store,
+    made: &'b BTreeMap<Id, Vec<u8>>,
+}
+
+impl Nodes for Both<'_> {
+    fn node(&self, id: &Id) -> Result<Node> {
+        self.made.get(id).map_or_else(|| self.store.node(id), |bytes| tree::decode(bytes))
+    }
+}
+
+/// Whether two trees are the same but for which names are one file: of names that a later command has taken apart, a
+/// state remembers that they were together.
+fn same(nodes: &dyn Nodes, one: &Entry, other: &Entry) -> Result<bool> {
+    if one == other {
+        return Ok(true);
+    }
+    let (Some(a), Some(b)) = (one.node_id(), other.node_id()) else {
+        return Ok(Entry { hard_links: None, ..one.clone() } == Entry { hard_links: None, ..other.clone() });
+    };
+    if (Entry { kind: delta::OPEN, ..one.clone() }) != (Entry { kind: delta::OPEN, ..other.clone() }) {
+        return Ok(false);
+    }
+    let (a, b) = (nodes.node(&a)?, nodes.node(&b)?);
+    if !a.keys().eq(b.keys()) {
+        return Ok(false);
+    }
+    for (one, other) in a.values().zip(b.values()) {
+        if !same(nodes, one, other)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -40,6 +40,7 @@ pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32
         Verb::SessionClose(arguments) => moves::close(arguments),
         Verb::SessionDiff(arguments) => look::diff(arguments),
         Verb::SessionLs(arguments) => look::ls(arguments),
+        Verb::SessionExport(arguments) => look::export(arguments),
         Verb::SessionCat(arguments) => look::cat(arguments),
         Verb::SessionExplain(arguments) => explain::run(arguments),
         Verb::SessionTree(arguments) => survey::tree(arguments),
