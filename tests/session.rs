@@ -53,6 +53,18 @@ fn different_ways_to_the_same_files_lead_to_the_same_state() {
 }
 
 #[test]
+fn the_same_change_may_be_made_again_and_again() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    for round in 0..3 {
+        sessions.shell("ada", "echo x > /tmp/f").ok();
+        sessions.shell("ada", "rm /tmp/f").ok();
+        sessions.shell("ada", &format!("echo {round} > /tmp/round; ls /tmp")).ok().assert_stdout("round");
+    }
+    assert_eq!(sessions.acts("ada")[1..], ["run"; 9]);
+}
+
+#[test]
 fn a_command_that_changes_nothing_keeps_the_state_and_takes_no_layer() {
     requires!(bed, overlay);
     let sessions = Sessions::new(&["ada"]);
@@ -177,7 +189,7 @@ fn what_is_asked_wrongly_is_refused_in_one_sentence() {
     begin().ok();
     begin().fails().assert_says("there is a session \"ada\" already");
     sessions.exec("bob", &["true"]).fails().assert_says("there is no session \"bob\"");
-    sessions.verb("exec").arg("ada").fails().assert_says("needs a command");
+    sessions.verb("exec").arg("ada").fails().assert_says("there is no command");
     sessions.verb("exec").args(["ada", "-c", "one", "two"]).fails().assert_says("as one text");
     sessions.verb("exec").args(["--env", "X", "ada", "true"]).fails().assert_says("NAME=VALUE");
     let list = sessions.verb("list").arg("--json").ok().json();

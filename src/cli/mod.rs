@@ -28,8 +28,10 @@ pub use value::{
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
     FairSimulate, FairStatus, Features, Global, Help, Kill, Launch, List, Man, Mounts, PAGES, Pause, Ps,
-    Restore, Resume, Run, SessionExec, SessionInside, SessionList, SessionLog, SessionNew, SessionPlace,
-    Spec, Start, State, Top, Update, Verb,
+    Restore, Resume, Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionExec, SessionExplain,
+    SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew,
+    SessionPlace, SessionRename, SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State,
+    Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -427,6 +427,7 @@ verbs! {
         user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "run as this user, by number (default: 0:0)";
         timeout: Option<Interval> = "timeout", "DURATION", "end the command when it takes longer; the exit code is 124 then";
         timing: bool = "timing", "", "replay with the pauses of the first run";
+        verify: bool = "verify", "", "run a hit again and compare; a result that differs is no longer given to anybody";
     }
 
     /// Prints where each session stands and how many of its commands were hits.
@@ -444,6 +445,130 @@ verbs! {
     with at: SessionPlace;
     places { session: String, }
     flags {}
+
+    /// Leads a session back to where it was, one command or more; nothing is run, and what was undone stays in the
+    /// store.
+    SessionUndo "session undo" "<session> [steps]";
+    "take back the last command of a session";
+    "session undo ada 2";
+    with at: SessionPlace;
+    places { session: String, steps: Option<u32>, }
+    flags {}
+
+    /// A state is named by its id, the beginning of one, or a session that stands at it.
+    SessionGoto "session goto" "<session> <state>";
+    "lead a session to another state";
+    "session goto ada 3f2a91";
+    with at: SessionPlace;
+    places { session: String, state: String, }
+    flags {}
+
+    /// Both go their own ways from there, and share what they have in common.
+    SessionBranch "session branch" "<state> <session>";
+    "begin a session from a state or from where another stands";
+    "session branch ada ada-without-tests";
+    with at: SessionPlace;
+    places { state: String, session: String, }
+    flags {}
+
+    /// Its journal and states stay as they are.
+    SessionRename "session rename" "<session> <name>";
+    "give a session another name";
+    "session rename ada ada-2026";
+    with at: SessionPlace;
+    places { session: String, name: String, }
+    flags {}
+
+    /// Its states stay until gc wants their room, and what it ran stays known.
+    SessionClose "session close" "<session>";
+    "end a session";
+    "session close ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {}
+
+    /// One line for each file that differs, and for what differs in the shell's context.
+    SessionDiff "session diff" "<state> <state>";
+    "say what differs between two states";
+    "session diff ada bob";
+    with at: SessionPlace;
+    places { old: String, new: String, }
+    flags {}
+
+    /// Nothing is mounted or run.
+    SessionLs "session ls" "<state> [path]";
+    "list a directory of a state";
+    "session ls ada /srv";
+    with at: SessionPlace;
+    places { state: String, path: Option<String>, }
+    flags {}
+
+    /// Nothing is mounted or run; the content is checked.
+    SessionCat "session cat" "<state> <path>";
+    "print a file of a state";
+    "session cat ada /etc/passwd";
+    with at: SessionPlace;
+    places { state: String, path: String, }
+    flags {}
+
+    /// Writes every file of a state to a new directory: a root file system for `deja run`, `podman run --rootfs`, tar, or
+    /// `session new --rootfs` in another store, where it is the same state. With --json the shell's context is printed.
+    SessionExport "session export" "<state> <directory>";
+    "write the files of a state to a directory";
+    "session export ada /srv/ada/rootfs";
+    with at: SessionPlace;
+    places { state: String, directory: PathBuf, }
+    flags {}
+
+    /// Says in one sentence whether the command would be replayed, and otherwise which run of it is nearest and what
+    /// differs first: a file, a variable, an argument. Nothing is run.
+    SessionExplain "session explain" "<session> [--] <command> [argument...]  |  <session> -c <text>", stops_at_id;
+    "say whether a command would be a hit, or why not";
+    "session explain ada -c make";
+    with at: SessionPlace;
+    places { session: String, command: Vec<String>, }
+    flags {
+        env: Vec<String> = "env" | 'e', "NAME=VALUE", "as for session exec; may be repeated";
+        cwd: Option<String> = "cwd", "DIR", "as for session exec";
+        user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "as for session exec";
+    }
+
+    /// Every state that a session began with, below each the commands that were run from it and where they led, with
+    /// the time they took and how often they were replayed.
+    SessionTree "session tree" "";
+    "show the states of a store and the commands between them";
+    "session tree";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
+    /// Commands asked for, replayed and run, the time both took and saved, and what the store holds.
+    SessionStats "session stats" "";
+    "count hits, runs and the time saved";
+    "session stats --json";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
+    /// Reads every byte of the store and removes what is damaged or incomplete, which is run again when it is asked
+    /// for. Fails when a session stands at a state that is lost.
+    SessionVerify "session verify" "";
+    "check the store and remove what is damaged";
+    "session verify";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
+    /// Removes what nothing leads to. With --limit also what was run, first what saves the least time for its bytes;
+    /// never a state that a session stands at or can go back to.
+    SessionGc "session gc" "";
+    "make a store smaller";
+    "session gc --limit 10G";
+    with at: SessionPlace;
+    places {}
+    flags {
+        limit: Option<Bytes> = "limit", "SIZE", "keep the whole store below this size";
+    }
 
     /// Called by deja itself in a session's container.
     SessionInside "session inside" "<what> [word...]", stops_at_id, hidden;

@@ -86,11 +86,6 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::FairStatus(arguments) => fair::status::run(global, arguments),
         Verb::FairSimulate(arguments) => fair::simulate::run(arguments),
         Verb::FairPlot(arguments) => fair::plot::run(arguments),
-        Verb::SessionExec(words) => return session::exec::run(global, words, arguments),
-        Verb::SessionInside(arguments) => session::inside::run(arguments),
-        Verb::SessionNew(arguments) => session::new::run(arguments),
-        Verb::SessionList(arguments) => session::list::run(arguments),
-        Verb::SessionLog(arguments) => session::log::run(arguments),
         Verb::Spec(arguments) => spec::run(arguments),
         Verb::Features(_) => features::run(),
         Verb::Mounts(arguments) => mounts::run(global, arguments),
@@ -98,7 +93,10 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::Version => help::version(program),
         Verb::Completion(arguments) => completion::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
-        _ => bail!("{} is not implemented", verb.page().name),
+        _ => {
+            let code = session::run(global, verb, arguments)?;
+            return code.with_context(|| format!("{} is not implemented", verb.page().name));
+        }
     }
     .map(|()| 0)
 }

@@ -425,6 +425,33 @@ pub fn flatten(layers: &[PathBuf], to: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
+/// Makes in the empty directory `to` the plain tree that `layers` show, without anything of overlayfs or of deja.
+pub fn export(layers: &[PathBuf], to: &OwnedFd) -> Result<()> {
+    flatten(layers, to)?;
+    plain(to.as_fd())
+}
+
+fn plain(dir: BorrowedFd<'_>) -> Result<()> {
+    for name in names(dir)? {
+        let stat = stat(dir, &name)?;
+        if is_whiteout(&stat) {
+            remove(dir, &name)?;
+            continue;
+        }
+        let path = path_at(dir, &name);
+        let ours = |mark: &&[u8]| mark.starts_with(OVERLAY) || *mark == LINKS.to_bytes();
+        for mark in file::list_xattrs(&path)?.split(|byte| *byte == 0).filter(ours) {
+            file::remove_xattr(&path, &CString::new(mark)?)?;
+        }
+        if kind_of(&stat) == FileType::Directory {
+            plain(below(dir, &name)?.as_fd())?;
+            // Taking names out of a directory is a change of it.
+            file::set_times(dir, &name, stat.st_mtime)?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts the layer `from` on top of what is in `to`, as overlayfs would show both, whiteouts kept for what is below.
 fn squash(copier: &mut Copier, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     for name in names(from)? {

@@ -4,6 +4,8 @@
 //! both. A *transition* is what a command made of a state: another state, its output and exit code. A *session* is a
 //! journal of the transitions somebody went through. Nothing here knows how a command runs.
 
+pub mod check;
+pub mod collect;
 pub mod delta;
 mod id;
 pub mod journal;

@@ -60,6 +60,8 @@ pub struct State {
     pub context: Context,
     /// From the bottom up.
     pub layers: Vec<Id>,
+    /// The tree that the lowest layer alone shows.
+    pub base: Entry,
     /// Files written by the next command get this time, in seconds since 1970: it only counts the steps since the
     /// base, so that two runs agree, and what is made later is newer.
     pub clock: i64,
@@ -68,12 +70,20 @@ pub struct State {
 #[derive(Serialize, Deserialize)]
 struct Stored {
     root: String,
+    base: String,
     context: Context,
     layers: Vec<Id>,
     clock: i64,
 }
 
 impl State {
+    /// Puts a layer on top. One that was in the chain before goes from where it was: whatever it shows or hides it shows
+    /// and hides from the top as well, and overlayfs takes no layer twice.
+    pub fn stack(&mut self, layer: Id) {
+        self.layers.retain(|known| *known != layer);
+        self.layers.push(layer);
+    }
+
     pub fn id(&self) -> Id {
         let mut hasher = Hasher::new("deja state 1");
         hasher.field(&self.root.id().0);
@@ -84,10 +94,9 @@ impl State {
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut root = Vec::new();
-        self.root.encode(&mut root);
         let stored = Stored {
-            root: root.iter().map(|byte| format!("{byte:02x}")).collect(),
+            root: digits(&self.root),
+            base: digits(&self.base),
             context: self.context.clone(),
             layers: self.layers.clone(),
             clock: self.clock,
@@ -96,13 +105,22 @@ impl State {
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let stored: Stored = serde_json::from_slice(bytes)?;
-        let digits = stored.root.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-        let root: Option<Vec<u8>> = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
-        let root = root.context("the root is not in hexadecimal digits")?;
-        let root = Entry::decode(&mut Reader { rest: &root })?;
-        Ok(Self { root, context: stored.context, layers: stored.layers, clock: stored.clock })
+        let Stored { root, base, context, layers, clock } = serde_json::from_slice(bytes)?;
+        Ok(Self { root: entry(&root)?, base: entry(&base)?, context, layers, clock })
     }
+}
+
+fn digits(entry: &Entry) -> String {
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn entry(digits: &str) -> Result<Entry> {
+    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let bytes: Option<Vec<u8>> = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
+    let bytes = bytes.context("an entry is not in hexadecimal digits")?;
+    Entry::decode(&mut Reader { rest: &bytes })
 }
 
 #[cfg(test)]
@@ -114,14 +132,21 @@ mod tests {
         let xattrs = vec![(b"user.x".to_vec(), vec![0, 255])];
         let root = Entry { xattrs, ..Entry::empty_root() };
         let layers = vec![Id::of("layer", b"1"), Id::of("layer", b"2")];
-        let state = State { root, context: Context::default(), layers, clock: 1_700_000_000 };
+        let state = State {
+            root,
+            context: Context::default(),
+            layers,
+            base: Entry::empty_root(),
+            clock: 1_700_000_000,
+        };
         assert_eq!(State::from_bytes(&state.to_bytes().unwrap()).unwrap(), state);
     }
 
     #[test]
     fn the_id_is_of_what_is_seen_and_not_of_how_it_is_kept() {
-        let state =
-            State { root: Entry::empty_root(), context: Context::default(), layers: Vec::new(), clock: 0 };
+        let root = Entry::empty_root();
+        let context = Context::default();
+        let state = State { base: root.clone(), root, context, layers: Vec::new(), clock: 0 };
         let kept_otherwise = State { layers: vec![Id::default()], clock: 7, ..state.clone() };
         assert_eq!(state.id(), kept_otherwise.id());
         let elsewhere = Context { cwd: "/tmp".to_owned(), ..Context::default() };

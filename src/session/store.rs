@@ -71,6 +71,9 @@ impl Shelf {
     }
 }
 
+/// A longer chain is flattened before something runs in it.
+pub const LONGEST_CHAIN: usize = 32;
+
 /// A file is written in less time than this.
 const LONGEST_PUT: Duration = Duration::from_secs(600);
 
@@ -189,6 +192,12 @@ impl Store {
         Ok(unchecked(shelf, bytes).map_or(Found::Damaged, Found::Whole))
     }
 
+    /// Takes a name away, for good.
+    pub fn forget(&self, shelf: Shelf, name: &str) -> Result<()> {
+        remove_path(&self.path(shelf, name))?;
+        self.sync(shelf)
+    }
+
     /// The names on a shelf, sorted.
     pub fn list(&self, shelf: Shelf) -> Result<Vec<String>> {
         let path = self.shelf(shelf);
@@ -231,8 +240,9 @@ impl Store {
         }
     }
 
-    /// Drafts nobody works on any more; each is given to `each` while nobody else can take it, and then removed.
-    pub fn sweep(&self, mut each: impl FnMut(&str) -> Result<()>) -> Result<usize> {
+    /// Drafts nobody works on any more; each is given to `each` while nobody else can take it, and then removed. To
+    /// whoever owns the store, no file is still being written.
+    pub fn sweep(&self, owned: bool, mut each: impl FnMut(&str) -> Result<()>) -> Result<usize> {
         let mut swept = 0;
         for name in self.list(Shelf::Drafts)? {
             let path = self.path(Shelf::Drafts, &name);
@@ -241,7 +251,10 @@ impl Store {
             let dead = match metadata.is_dir() {
                 true => fs::flock(&draft, FlockOperation::NonBlockingLockExclusive).is_ok(),
                 false => {
-                    metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LONGEST_PUT))
+                    owned
+                        || metadata
+                            .modified()
+                            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LONGEST_PUT))
                 }
             };
             if dead {
@@ -306,7 +319,7 @@ impl Store {
             return Ok(Sealed { root: merged.root, layer: None, files, bytes });
         }
         let manifest = delta::manifest(&merged.root, &delta);
-        let id = Id::of("deja layer 1", &manifest);
+        let id = Self::layer_id(&manifest);
         for (id, bytes) in &merged.nodes {
             let name = id.to_string();
             if !self.has(Shelf::Nodes, &name) {
@@ -320,6 +333,31 @@ impl Store {
             self.publish_layer(draft, &id, &manifest, &upper, finish)?;
         }
         Ok(Sealed { root: merged.root, layer: Some(id), files, bytes })
+    }
+
+    pub fn layer_id(manifest: &[u8]) -> Id {
+        Id::of("deja layer 1", manifest)
+    }
+
+    /// The bytes the store takes on the disk.
+    pub fn size(&self) -> Result<u64> {
+        self.size_below(&self.root)
+    }
+
+    pub fn size_below(&self, path: &Path) -> Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = match files::symlink_metadata(path) {
+            // Drafts come and go.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            result => result.with_context(|| format!("look at {path:?}"))?,
+        };
+        let mut bytes = metadata.blocks() * 512;
+        if metadata.is_dir() {
+            for entry in files::read_dir(path).with_context(|| format!("read {path:?}"))? {
+                bytes += self.size_below(&entry.with_context(|| format!("read {path:?}"))?.path())?;
+            }
+        }
+        Ok(bytes)
     }
 
     fn publish_layer(
@@ -359,6 +397,29 @@ impl Store {
             self.sync(Shelf::States)?;
         }
         Ok(id)
+    }
+
+    /// The same state with all layers but the lowest as one. A long chain makes every look at a file slower.
+    pub fn flatten(&self, state: &State) -> Result<State> {
+        let [lowest, above @ ..] = state.layers.as_slice() else { return Ok(state.clone()) };
+        let draft = self.draft()?;
+        let tree = draft.path.join("tree");
+        files::create_dir(&tree).with_context(|| format!("create {tree:?}"))?;
+        let layers: Vec<PathBuf> = above.iter().map(|id| self.layer(id)).collect();
+        layer::flatten(&layers, &layer::open_directory(&tree)?)?;
+        let finish = Finish { time: None, sync: true, origin: Origin::Flattened };
+        let sealed = self.seal(&draft.path, &state.base, finish)?;
+        if sealed.root != state.root {
+            let differing = tree::diff(self, &state.root, &sealed.root)?;
+            let paths = differing.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned());
+            let paths: Vec<String> = paths.take(3).collect();
+            bail!("flatten state {}: its layers show other files: {}", state.id().short(), paths.join(", "));
+        }
+        let layers = std::iter::once(*lowest).chain(sealed.layer).collect();
+        let flat = State { layers, ..state.clone() };
+        self.put(Shelf::States, &flat.id().to_string(), &flat.to_bytes()?)?;
+        self.sync(Shelf::States)?;
+        Ok(flat)
     }
 
     /// What is in a layer now, as its manifest should say.
@@ -423,7 +484,7 @@ fn unique() -> String {
     format!("{}-{}-{}", std::process::id(), now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn remove_path(path: &Path) -> Result<()> {
+pub fn remove_path(path: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let parent = layer::open_directory(parent)?;
     let name = CString::new(name.as_encoded_bytes())?;

@@ -17,23 +17,18 @@ pub fn get_xattr(path: &CStr, name: &CStr) -> Result<Option<Vec<u8>>> {
     sized(|buffer| fs::lgetxattr(path, name, buffer))
 }
 
-/// Asks for the length, then for the value; one that grows in between is asked for again.
+/// Asks with more room until it is enough. Room of nothing would ask for the length, but rustix gives no more back than
+/// there is room for.
 fn sized(mut ask: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; 256];
     loop {
-        let length = match ask(&mut []) {
-            Ok(0) => return Ok(Some(Vec::new())),
-            Ok(length) => length,
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-            Err(errno) => return Err(Call::Xattr.fault(errno)),
-        };
-        let mut bytes = vec![0; length];
         match ask(&mut bytes) {
             Ok(length) => {
                 bytes.truncate(length);
                 return Ok(Some(bytes));
             }
-            Err(Errno::RANGE) => continue,
-            Err(Errno::NODATA) => return Ok(None),
+            Err(Errno::RANGE) => bytes.resize(bytes.len() * 4, 0),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
             Err(errno) => return Err(Call::Xattr.fault(errno)),
         }
     }
@@ -88,4 +83,24 @@ pub fn room(fd: impl AsFd) -> Result<(u64, u64)> {
     // Some file systems do not count inodes.
     let inodes = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
     Ok((stat.f_bavail.saturating_mul(stat.f_frsize), inodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_read_whatever_their_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = std::ffi::CString::new(directory.path().as_os_str().as_encoded_bytes()).unwrap();
+        let Ok(()) = set_xattr(&path, c"user.long", &[7; 2000]) else { return };
+        set_xattr(&path, c"user.empty", b"").unwrap();
+        assert_eq!(get_xattr(&path, c"user.long").unwrap(), Some(vec![7; 2000]));
+        assert_eq!(get_xattr(&path, c"user.empty").unwrap(), Some(Vec::new()));
+        assert_eq!(get_xattr(&path, c"user.none").unwrap(), None);
+        let names = list_xattrs(&path).unwrap();
+        assert!(names.split(|byte| *byte == 0).any(|name| name == b"user.long"));
+        remove_xattr(&path, c"user.long").unwrap();
+        assert_eq!(get_xattr(&path, c"user.long").unwrap(), None);
+    }
 }

@@ -12,7 +12,7 @@ use crate::command::{foreground, seal};
 use crate::error::Failure;
 use crate::session::journal::{Act, Session, Step};
 use crate::session::key::{self, Command, Fact, Program};
-use crate::session::store::{Found, Shelf, Store};
+use crate::session::store::{Found, LONGEST_CHAIN, Shelf, Store};
 use crate::session::transition::{Head, Piece, Stream, Transition};
 use crate::session::tree::CONTENT;
 use crate::session::{Hasher, Id};
@@ -27,31 +27,40 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let facts = command.facts();
     let mut session = Session::open(&store, &arguments.session)?;
     let key = key::key(&session.state(), &facts);
-    if let Some(known) = known(&store, &key)? {
+    if let Some(known) = known(&store, &key)?.filter(|_| !arguments.verify) {
         return hit(&store, &mut session, key, &known, arguments.timing);
     }
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
     process::default_signal(foreground::CHILD_ENDED)?;
     let _runner = store.lock(&key.to_string())?;
-    if let Some(known) = known(&store, &key)? {
+    let known = known(&store, &key)?;
+    let input = input.map_or_else(run::nothing, Ok)?;
+    if let Some(known) = known {
+        if arguments.verify {
+            again(global, &store, &key, &command, input, &known)?;
+        }
         return hit(&store, &mut session, key, &known, arguments.timing);
     }
     let asked = Asked { command: &command, facts, key };
-    let input = input.map_or_else(run::nothing, Ok)?;
     miss(global, &store, &mut session, asked, input, arguments)
 }
 
-fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
-    let program = match arguments.command.as_slice() {
-        [] => return Err(Failure::usage("session exec needs a command, or -c and the text of one").into()),
+/// What the words behind a session's name ask for.
+pub fn program(words: &[String]) -> Result<Program> {
+    Ok(match words {
+        [] => return Err(Failure::usage("there is no command: give its words, or -c and a text").into()),
         [flag, text] if flag == "-c" => Program::Text(text.clone()),
         [flag, ..] if flag == "-c" => {
             return Err(Failure::usage("-c takes the whole command as one text").into());
         }
         [dashes, words @ ..] if dashes == "--" && !words.is_empty() => Program::Words(words.to_vec()),
         words => Program::Words(words.to_vec()),
-    };
+    })
+}
+
+fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
+    let program = program(&arguments.command)?;
     if let Some(bad) = arguments.env.iter().find(|variable| !variable.contains('=')) {
         return Err(Failure::usage(format!("--env {bad:?} is not of the form NAME=VALUE")).into());
     }
@@ -94,7 +103,7 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
 }
 
 /// What is known under a key, if all of it is there; a damaged or incomplete entry is none.
-fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
+pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     let Found::Whole(bytes) = store.get(Shelf::Transitions, &key.to_string())? else { return Ok(None) };
     let transition = Transition::from_bytes(&bytes).ok();
     Ok(transition.filter(|known| store.has(Shelf::States, &known.head.to.to_string())))
@@ -142,6 +151,36 @@ fn replay(output: &[Piece], timing: bool) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command whose result is known once more, and fails when it comes to another; then the known one goes.
+fn again(
+    global: &Global,
+    store: &Store,
+    key: &Id,
+    command: &Command,
+    input: OwnedFd,
+    known: &Transition,
+) -> Result<()> {
+    let state = store.state(&known.head.from)?;
+    let outcome = run::run(global, store, &state, command, input, &Manner { limit: None, quiet: true })?;
+    let text = |output: &[Piece], stream: Stream| -> Vec<u8> {
+        let pieces = output.iter().filter(|piece| piece.stream == stream);
+        pieces.flat_map(|piece| piece.bytes.iter().copied()).collect()
+    };
+    let differs = |stream| text(&outcome.seen.output, stream) != text(&known.output, stream);
+    let what = match () {
+        () if outcome.code != known.head.code => "its exit code",
+        () if outcome.state.id() != known.head.to => "the state it leads to",
+        () if differs(Stream::Out) => "its standard output",
+        () if differs(Stream::Err) => "its standard error",
+        () => return Ok(()),
+    };
+    store.forget(Shelf::Transitions, &key.to_string())?;
+    bail!(
+        "{what} differs from run to run: the result of {:?} is dropped, and the session stays",
+        known.head.shown
+    )
+}
+
 struct Asked<'a> {
     command: &'a Command,
     facts: Vec<Fact>,
@@ -157,11 +196,14 @@ fn miss(
     arguments: &cli::SessionExec,
 ) -> Result<i32> {
     let from = session.state();
-    let state = store.state(&from)?;
+    let mut state = store.state(&from)?;
+    if state.layers.len() > LONGEST_CHAIN {
+        let _held = store.share()?;
+        state = store.flatten(&state)?;
+    }
     let manner = Manner { limit: arguments.timeout.map(|limit| limit.0), quiet: false };
     let outcome = run::run(global, store, &state, asked.command, input, &manner)?;
     run::warn(&outcome);
-    let held = store.share()?;
     let to = store.keep(&outcome.state)?;
     let micros = u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX);
     let head = Head {
@@ -182,7 +224,7 @@ fn miss(
     }
     let key = (act == Act::Run).then_some(asked.key);
     session.step(step(act, &transition.head, key), true)?;
-    drop(held);
+    drop(outcome.held);
     Ok(transition.head.code)
 }
 

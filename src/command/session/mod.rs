@@ -1,23 +1,56 @@
 //! The verbs of sessions: where `session`, which knows states, and `launch`, which runs commands, meet.
 
 mod capture;
-pub mod exec;
-pub mod inside;
-pub mod list;
-pub mod log;
-pub mod new;
+mod exec;
+mod explain;
+mod inside;
+mod keep;
+mod list;
+mod log;
+mod look;
+mod moves;
+mod new;
 mod room;
 mod run;
+mod survey;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli::SessionPlace;
+use crate::cli::{Global, SessionPlace, Verb};
 use crate::container;
 use crate::session::store::Store;
 use crate::sys::process::effective_uid;
+
+/// Does what a verb of sessions says; None: it is none. `argv` is the whole command line.
+pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32>> {
+    match verb {
+        Verb::SessionExec(words) => return exec::run(global, words, argv).map(Some),
+        Verb::SessionInside(arguments) => inside::run(arguments),
+        Verb::SessionNew(arguments) => new::run(arguments),
+        Verb::SessionList(arguments) => list::run(arguments),
+        Verb::SessionLog(arguments) => log::run(arguments),
+        Verb::SessionUndo(arguments) => moves::undo(arguments),
+        Verb::SessionGoto(arguments) => moves::goto(arguments),
+        Verb::SessionBranch(arguments) => moves::branch(arguments),
+        Verb::SessionRename(arguments) => moves::rename(arguments),
+        Verb::SessionClose(arguments) => moves::close(arguments),
+        Verb::SessionDiff(arguments) => look::diff(arguments),
+        Verb::SessionLs(arguments) => look::ls(arguments),
+        Verb::SessionExport(arguments) => look::export(arguments),
+        Verb::SessionCat(arguments) => look::cat(arguments),
+        Verb::SessionExplain(arguments) => explain::run(arguments),
+        Verb::SessionTree(arguments) => survey::tree(arguments),
+        Verb::SessionStats(arguments) => survey::stats(arguments),
+        Verb::SessionVerify(arguments) => keep::verify(global, arguments),
+        Verb::SessionGc(arguments) => keep::gc(global, arguments),
+        _ => return Ok(None),
+    }
+    .map(|()| Some(0))
+}
 
 /// The store the command line means.
 fn store_path(place: &SessionPlace) -> Result<PathBuf> {

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::session::Id;
+use crate::session::delta::{self, Delta, Item};
 use crate::session::journal::{self, Act, Session, Step};
 use crate::session::layer::{self, Copier, Finish, Origin};
 use crate::session::state::{Context as ShellContext, State};
-use crate::session::store::Store;
+use crate::session::store::{Shelf, Store};
 use crate::session::tree::Entry;
 use crate::sys::fs::{self, Mode};
-use crate::sys::{AsFd, Errno};
+use crate::sys::{AsFd, Errno, OwnedFd};
 use crate::time::Moment;
 
 #[derive(Serialize)]
@@ -52,6 +53,11 @@ const MOUNT_POINTS: [(&std::ffi::CStr, u32); 3] = [(c"proc", 0o755), (c"dev", 0o
 
 fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
     let source = layer::open_directory(rootfs)?;
+    let context = ShellContext::default();
+    let context = ShellContext::new(context.cwd.clone(), context.with(environment), context.umask);
+    if let Some(known) = known(store, &source, &context)? {
+        return Ok(known);
+    }
     let draft = store.draft()?;
     let tree = draft.path.join("tree");
     std::fs::create_dir(&tree).with_context(|| format!("create {tree:?}"))?;
@@ -66,8 +72,21 @@ fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
     }
     let finish = Finish { time: None, sync: false, origin: Origin::Command };
     let sealed = store.seal(&draft.path, &Entry::empty_root(), finish)?;
-    let context = ShellContext::default();
-    let context = ShellContext::new(context.cwd.clone(), context.with(environment), context.umask);
     let layers = sealed.layer.into_iter().collect();
-    store.keep(&State { root: sealed.root, context, layers, clock: copier.newest + 1 })
+    let base = sealed.root.clone();
+    store.keep(&State { root: sealed.root, base, context, layers, clock: copier.newest + 1 })
+}
+
+/// The state a session of this tree begins with, if another has begun so: then nothing has to be copied.
+fn known(store: &Store, source: &OwnedFd, context: &ShellContext) -> Result<Option<Id>> {
+    let (root, mut delta) = layer::scan(source, Origin::Command)?;
+    for (name, mode) in MOUNT_POINTS {
+        let entry = Entry { mode, kind: delta::OPEN, ..Entry::empty_root() };
+        let below = Delta::new();
+        delta.entry(name.to_bytes().to_vec()).or_insert(Item::There { entry, opaque: false, below });
+    }
+    let root = delta::merge(store, &Entry::empty_root(), root, &mut delta)?.root;
+    let base = root.clone();
+    let id = State { root, base, context: context.clone(), layers: Vec::new(), clock: 0 }.id();
+    Ok(store.has(Shelf::States, &id.to_string()).then_some(id))
 }

@@ -18,7 +18,7 @@ use crate::session::Id;
 use crate::session::key::{Command, Program};
 use crate::session::layer::{Finish, Origin};
 use crate::session::state::State;
-use crate::session::store::{Draft, Sealed, Store};
+use crate::session::store::{Draft, Held, Sealed, Store};
 use crate::spec;
 use crate::sys::fs::{self, CWD, Mode, OFlags};
 use crate::sys::process;
@@ -35,6 +35,8 @@ pub struct Outcome {
     pub seen: Seen,
     /// Bytes of the layer it made.
     pub bytes: u64,
+    /// Keeps `gc` from what is sealed and not yet published.
+    pub held: Held,
     /// Why nobody else may be given this result.
     pub alone: Option<String>,
 }
@@ -55,7 +57,7 @@ pub fn run(
     input: OwnedFd,
     manner: &Manner,
 ) -> Result<Outcome> {
-    sweep(global, store)?;
+    sweep(global, store, false)?;
     let draft = store.draft()?;
     let overlay = Overlay::mount(store, state, &draft.path)?;
     let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
@@ -106,11 +108,10 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
     let mut state = before.clone();
     if let Some(layer) = layer {
         state.root = root;
-        state.layers.push(layer);
+        state.stack(layer);
         state.clock += 1;
     }
     state.context = report.context.clone().unwrap_or(state.context);
-    drop(held);
     let alone = match () {
         () if slow => Some(capture::TOO_SLOW.to_owned()),
         () if oom => Some("it ran out of memory".to_owned()),
@@ -120,7 +121,7 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
         () if seen.too_much => Some("it wrote too much".to_owned()),
         () => None,
     };
-    Ok(Outcome { state, code: if slow { 124 } else { report.code }, seen, bytes, alone })
+    Ok(Outcome { state, code: if slow { 124 } else { report.code }, seen, bytes, held, alone })
 }
 
 fn killed(slow: bool) -> Report {
@@ -188,9 +189,9 @@ fn container_id(draft: &str) -> String {
 }
 
 /// What a deja that was killed has left: its container first, then its draft.
-fn sweep(global: &Global, store: &Store) -> Result<()> {
+pub fn sweep(global: &Global, store: &Store, owned: bool) -> Result<()> {
     let containers = crate::command::store(global)?;
-    store.sweep(|draft| {
+    store.sweep(owned, |draft| {
         let remains = containers.remains(&container_id(draft))?;
         remains.map_or(Ok(()), delete::force)
     })?;
