@@ -22,8 +22,8 @@ pub use help::{overview, verb_help, version};
 pub use man::pages;
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, Format, Interval, Level, LogFormat, SIGNALS, SharePolicy, Signal, Switch, UserSpec,
-    WeightMeaning,
+    Bytes, CgroupManager, CgroupsMode, Format, Interval, Level, LogFormat, NetworkLock, SIGNALS, SharePolicy,
+    Signal, Switch, UserSpec, WeightMeaning,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairSimulate, Features, Global, Help,

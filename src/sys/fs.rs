@@ -235,6 +235,11 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
+/// The program that this process becomes gets the descriptor, too.
+pub fn keep_on_exec(fd: impl AsFd) -> Result<()> {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).map_err(|errno| Call::Fcntl.fault(errno))
+}
+
 /// Closes what a clone has copied along with everything else; the owner is in the other process.
 pub fn close_copied(fd: RawFd) -> Result<()> {
     close_range(fd as u32, fd as u32, 0)
