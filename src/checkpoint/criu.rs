@@ -82,7 +82,6 @@ pub fn run(
     let (ours, theirs) = socket::socketpair()?;
     let child = spawn(setting, theirs)?;
     let answer = converse(&ours, &request(work.kind(), options), notice);
-    // After a pre-dump CRIU waits for more requests, and for nobody once nobody is there.
     drop(ours);
     let exit = process::wait(&child.pidfd).context("wait for criu")?;
     match answer? {

@@ -18,6 +18,6 @@ mod wire;
 pub use cause::explain;
 pub use criu::{Answer, Notice, Root, Setting, Work, find_program, run};
 pub use image::{Image, Kind, MANIFEST, Manifest};
-pub use mounts::{Bind, Intended, Mounted, Outside, Stream, outside, parse};
+pub use mounts::{Bind, Intended, Mounted, Outside, outside, parse};
 pub use options::{CgroupMode, NetworkLock, Options, PageServer};
 pub use request::{Asked, DUMP_LOG, Dump, RESTORE_LOG, Restore, dump, restore};

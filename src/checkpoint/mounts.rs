@@ -1,5 +1,4 @@
-//! What of a container comes from outside: mounts that CRIU cannot make again by itself, and standard streams that
-//! somebody else holds the other end of. Pure.
+//! What of a container comes from outside: mounts that CRIU cannot make again by itself. Pure.
 //!
 //! Such a mount gets a name in the image, and whoever restores says what the name stands for. What the kernel shows
 //! decides, not the config alone: a recursive bind has mounts below it that the config does not mention.
@@ -136,28 +135,6 @@ pub fn source(name: &str, intended: &Intended, cgroup: Option<&str>) -> Option<S
     }
 }
 
-/// What one of the first three descriptors of init is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stream {
-    /// What its link in /proc says.
-    pub link: String,
-    pub mount: u32,
-    pub inode: u64,
-    /// A regular file or the null device.
-    pub plain: bool,
-}
-
-impl Stream {
-    /// Its name in the image, where the other end or the file is not the container's.
-    pub fn outside(&self, mounted: &[Mounted]) -> Option<String> {
-        if self.link.starts_with("pipe:") {
-            return Some(self.link.clone());
-        }
-        let known = mounted.iter().any(|mount| mount.id == self.mount);
-        (self.plain && !known).then(|| format!("file[{:x}:{:x}]", self.mount, self.inode))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,18 +206,6 @@ mod tests {
         ] {
             assert_eq!(source(name, &intended, Some("/cg")).as_deref(), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn streams_of_others_are_named() {
-        let mounted = parse(TABLE).unwrap();
-        let stream = |link: &str, mount, plain| {
-            Stream { link: link.into(), mount, inode: 0x1f, plain }.outside(&mounted)
-        };
-        assert_eq!(stream("pipe:[12]", 14, false).as_deref(), Some("pipe:[12]"));
-        assert_eq!(stream("/tmp/log", 26, true).as_deref(), Some("file[1a:1f]"));
-        assert_eq!(stream("/tmp/log", 111, true), None);
-        assert_eq!(stream("/dev/pts/3", 26, false), None);
     }
 
     #[test]

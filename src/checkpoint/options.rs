@@ -148,8 +148,9 @@ fn pair(key: &str, value: &str) -> Message {
 pub enum Kind {
     Dump = 1,
     Restore = 2,
-    PreDump = 4,
     Notify = 6,
+    /// One, after which CRIU does not wait for more.
+    PreDump = 13,
 }
 
 pub fn request(kind: Kind, options: &Options) -> Vec<u8> {

@@ -46,7 +46,7 @@ pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     manifest.outside = facts.outside.iter().map(|one| one.name.clone()).collect();
     manifest.outside.sort();
     manifest.outside.dedup();
-    manifest.streams.clone_from(&facts.streams);
+    manifest.streams.clone_from(&container.record.streams);
     let work_path = arguments.work_path.as_deref().unwrap_or(&image_path);
     let work = work_directory(work_path)?;
     let options = checkpoint::dump(&asked, &facts.dump(&container, &image, &work));
@@ -157,7 +157,8 @@ fn check_parent(image: &Path, parent: Option<&Path>) -> Result<()> {
         ))
         .into());
     }
-    if !image.join(parent).is_dir() {
+    // On paper, because the image itself need not be there yet.
+    if !container::absolute(&image.join(parent), std::env::current_dir)?.is_dir() {
         return Err(
             Failure::usage(format!("--parent-path {parent:?}: no such directory in {image:?}")).into()
         );
@@ -174,7 +175,6 @@ pub fn work_directory(path: &Path) -> Result<OwnedFd> {
 struct Facts {
     pid: i32,
     outside: Vec<checkpoint::Outside>,
-    streams: Vec<Option<String>>,
     joined: Vec<(u64, u64)>,
 }
 
@@ -198,7 +198,6 @@ impl Facts {
         Ok(Self {
             pid,
             outside: checkpoint::outside(&mounted, &intended),
-            streams: outside::streams(pid, &mounted)?,
             joined: kinds.map(inode).collect::<Result<_>>()?,
         })
     }
@@ -212,7 +211,7 @@ impl Facts {
             root: &container.record.rootfs,
             freeze_cgroup: place.map(|place| format!("{}/{}", place.mount, place.path)),
             outside: &self.outside,
-            streams: &self.streams,
+            streams: &container.record.streams,
             joined: &self.joined,
         }
     }

@@ -2,17 +2,16 @@
 //! that take a container apart and put it together again.
 
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::checkpoint::{Bind, Intended, Mounted, Stream};
+use crate::checkpoint::{Bind, Intended};
 use crate::launch::namespaces::Namespaces;
 use crate::launch::rootfs;
 use crate::spec::{Linux, Mount, Spec};
 use crate::sys::clone::namespace;
-use crate::sys::{AsFd, BorrowedFd, OwnedFd, fs};
+use crate::sys::{AsFd, BorrowedFd, OwnedFd, borrow, fs};
 
 /// What the config says about the mounts; `place` finds where a destination lies inside the root.
 fn intended(
@@ -21,7 +20,9 @@ fn intended(
     bundle: &str,
     place: &mut dyn FnMut(&Mount<'_>, Option<&str>) -> Result<String>,
 ) -> Result<Intended> {
-    let own_cgroups = Namespaces::plan(linux, true)?.is_new(namespace::CGROUP);
+    let namespaces = Namespaces::plan(linux, true)?;
+    // A restored cgroup namespace is not of the container's user namespace, whose root may not mount it.
+    let own_cgroups = namespaces.is_new(namespace::CGROUP) && namespaces.all() & namespace::USER == 0;
     let mut intended = Intended { own_cgroups, ..Intended::default() };
     for mount in &spec.mounts {
         let recursive = rootfs::binds(mount, linux)?;
@@ -106,29 +107,23 @@ fn text(path: Vec<u8>) -> Result<String> {
     String::from_utf8(path).map_err(|error| anyhow!("a path is not valid UTF-8: {error}"))
 }
 
-/// The names of the standard streams of `pid` that are not the container's own.
-pub fn streams(pid: i32, mounted: &[Mounted]) -> Result<Vec<Option<String>>> {
-    (0..3).map(|number| Ok(stream(pid, number)?.and_then(|stream| stream.outside(mounted)))).collect()
+/// What CRIU will call the standard streams of this process, which become those of a container: pipes and files that
+/// are not the container's. None: of another kind, or closed.
+pub fn streams() -> Vec<Option<String>> {
+    (0..3).map(|number| stream(fs::identity(borrow(number)).ok()?)).collect()
 }
 
-/// None: it is closed.
-fn stream(pid: i32, number: i32) -> Result<Option<Stream>> {
-    let link = format!("/proc/{pid}/fd/{number}");
-    let Ok(target) = std::fs::read_link(&link) else { return Ok(None) };
-    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}"))
-        .with_context(|| format!("look at {link:?}"))?;
-    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
-    let stat = fs::statat(fs::CWD, &CString::new(link.as_str())?, fs::AtFlags::empty())
-        .with_context(|| format!("look at {link:?}"))?;
-    let kind = fs::FileType::from_raw_mode(stat.st_mode);
-    let null = kind == fs::FileType::CharacterDevice && fs::device_parts(stat.st_rdev) == (1, 3);
-    Ok(Some(Stream {
-        link: String::from_utf8_lossy(target.as_os_str().as_bytes()).into_owned(),
-        mount: mount.and_then(|id| id.parse().ok()).with_context(|| format!("look at {link:?}: no mount"))?,
-        inode: stat.st_ino,
-        plain: null || kind == fs::FileType::RegularFile,
-    }))
+fn stream(identity: fs::Identity) -> Option<String> {
+    let fs::Identity { kind, inode, device, mount } = identity;
+    match kind {
+        fs::FileType::Fifo => Some(format!("pipe:[{inode}]")),
+        fs::FileType::RegularFile => Some(format!("file[{mount:x}:{inode:x}]")),
+        fs::FileType::CharacterDevice if device == NULL => Some(format!("file[{mount:x}:{inode:x}]")),
+        _ => None,
+    }
 }
+
+const NULL: (u32, u32) = (1, 3);
 
 /// The name under /proc/PID/ns of a kind of namespace.
 pub fn namespace_name(kind: u64) -> &'static str {

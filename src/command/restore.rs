@@ -27,6 +27,8 @@ use crate::cli::{self, Global, Level};
 use crate::container::{self, Record, Reservation, Status};
 use crate::hook;
 use crate::launch::netdev;
+use crate::log;
+use crate::spec::Linux;
 use crate::sys::clone::namespace;
 use crate::sys::process::{self, Pid};
 use crate::sys::{AsFd, AsRawFd, OwnedFd, fs, socket};
@@ -54,6 +56,7 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let joined = Joined::open(&blueprint)?;
     let work_path = arguments.work_path.as_deref().unwrap_or(&image_path);
     let work = work_directory(work_path)?;
+    let searchable = Searchable::make(blueprint.linux, &image)?;
     let options = home.options(&asked, &blueprint, &image, &joined, &work)?;
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     let setting = Setting {
@@ -75,6 +78,7 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     };
     trial::point("let criu work")?;
     let answer = checkpoint::run(Work::Restore, &options, &setting, &mut |notice| arrival.notice(notice));
+    drop(searchable);
     let master = arrival.master.take();
     let what = format!("restore {:?}", arguments.id);
     match answer.with_context(|| what.clone())? {
@@ -113,6 +117,34 @@ fn asked(global: &Global, arguments: &cli::Restore) -> Result<Asked> {
         verbose: global.level() == Level::Debug,
         ..Asked::default()
     })
+}
+
+/// The processes of a user namespace read their image while they are nobody's, and so everybody may search the
+/// image's directory until the last of them has done so.
+struct Searchable<'i>(Option<(&'i Image, fs::Mode)>);
+
+impl<'i> Searchable<'i> {
+    fn make(linux: &Linux<'_>, image: &'i Image) -> Result<Self> {
+        let directory = &image.directory;
+        let mode = fs::Mode::from_raw_mode(fs::fstat(directory)?.st_mode & 0o7777);
+        if linux.uid_mappings.is_empty() {
+            return Ok(Self(None));
+        }
+        fs::flock(directory, fs::FlockOperation::LockShared).context("lock the image")?;
+        fs::fchmod(directory, mode | fs::Mode::XOTH | fs::Mode::XGRP)
+            .with_context(|| format!("let the container's users search {:?}", image.path))?;
+        Ok(Self(Some((image, mode))))
+    }
+}
+
+impl Drop for Searchable<'_> {
+    fn drop(&mut self) {
+        let Some((image, mode)) = self.0 else { return };
+        let alone = fs::flock(&image.directory, fs::FlockOperation::NonBlockingLockExclusive);
+        if let Ok(Err(fault)) = alone.map(|()| fs::fchmod(&image.directory, mode)) {
+            log::warning(&format!("hide {:?} again: {fault}", image.path));
+        }
+    }
 }
 
 /// Without a manifest nobody knows which names an image asks for; one too many does no harm.

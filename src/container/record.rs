@@ -44,6 +44,9 @@ pub struct Record {
     /// Whether config.json must be read for poststart and poststop hooks.
     pub has_hooks: bool,
     pub rootless: bool,
+    /// What the standard streams were when the container was made, as a checkpoint calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Option<String>>,
 }
 
 /// Where the container's cgroup is.
@@ -153,6 +156,7 @@ mod tests {
             listener: Some(Listener { path: "/s".into(), metadata: "m".into() }),
             has_hooks: true,
             rootless: true,
+            streams: vec![None, Some("pipe:[7]".into())],
         }
     }
 
