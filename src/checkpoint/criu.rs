@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail};
 
 use super::options::{Kind, Options, Response, acknowledgement, request};
 use crate::sys::clone::{self, CloneRequest, Cloned, StringArray, namespace};
+use crate::sys::event::{self, Interest};
 use crate::sys::mount::{self, Change, Lookup, Propagation, attribute};
 use crate::sys::process::{self, Exit, SignalSet};
-use crate::sys::{self, AsRawFd, BorrowedFd, Call, Errno, Fault, OwnedFd, RawFd, fs, socket};
+use crate::sys::{self, AsFd, AsRawFd, BorrowedFd, Call, Errno, Fault, OwnedFd, RawFd, fs, socket};
 
 /// What CRIU is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,21 +82,42 @@ pub fn run(
 ) -> Result<Answer> {
     let (ours, theirs) = socket::socketpair()?;
     let child = spawn(setting, theirs)?;
-    let answer = converse(&ours, &request(work.kind(), options), notice);
+    let answer = converse(&ours, &child.pidfd, &request(work.kind(), options), notice);
     drop(ours);
     let exit = process::wait(&child.pidfd).context("wait for criu")?;
     match answer? {
         Some(answer) => Ok(answer),
-        None => match exit {
-            Exit::Signal(signal) => bail!("criu was killed by signal {signal}"),
-            Exit::Code(code) => bail!("criu ended without an answer (exit code {code})"),
-        },
+        None => {
+            kill_orphans().context("end what criu has left")?;
+            match exit {
+                Exit::Signal(signal) => bail!("criu was killed by signal {signal}"),
+                Exit::Code(code) => bail!("criu ended without an answer (exit code {code})"),
+            }
+        }
     }
+}
+
+/// What CRIU had started for itself waits for it for ever; where this process is the one that orphans come to, it can
+/// end them.
+fn kill_orphans() -> Result<()> {
+    const KILL: i32 = 9;
+    let own = process::own_pid().as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
+    for pid in
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter_map(process::Pid::from_raw)
+    {
+        if let Some(child) = process::pidfd_find(pid)? {
+            process::pidfd_send_signal(&child, KILL)?;
+            process::wait(&child)?;
+        }
+    }
+    Ok(())
 }
 
 /// None: CRIU has gone away.
 fn converse(
     socket: &OwnedFd,
+    pidfd: &OwnedFd,
     request: &[u8],
     notice: &mut dyn FnMut(Notice) -> Result<()>,
 ) -> Result<Option<Answer>> {
@@ -109,9 +131,14 @@ fn converse(
         _ => (),
     }
     loop {
-        let (length, fd) = match socket::receive_with_fd(socket, &mut buffer) {
-            Err(fault) if is_closed(fault) => (0, None),
-            result => result.context("receive from criu")?,
+        // What CRIU has started may hold its end of the socket longer than it lives.
+        let both = [(socket.as_fd(), Interest::Read), (pidfd.as_fd(), Interest::Read)];
+        let (length, fd) = match event::poll(both, None).context("wait for criu")? {
+            [false, _] => (0, None),
+            [true, _] => match socket::receive_with_fd(socket, &mut buffer) {
+                Err(fault) if is_closed(fault) => (0, None),
+                result => result.context("receive from criu")?,
+            },
         };
         let bytes = &buffer[..length];
         if let Some(fault) = reported(bytes) {

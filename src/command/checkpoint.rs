@@ -20,7 +20,7 @@ use crate::launch::namespaces::{Namespaces, bit};
 use crate::log;
 use crate::spec::{self, NamespaceKind, Spec};
 use crate::sys::clone::namespace;
-use crate::sys::{AsRawFd, OwnedFd, fs};
+use crate::sys::{AsRawFd, OwnedFd, fs, process};
 use crate::trial;
 
 /// How long the kernel may take to stop every process.
@@ -55,6 +55,8 @@ pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let setting = Setting { program, ..Setting::default() };
     let mut end = End { image: &image, manifest: Some(manifest), status_fd: arguments.status_fd };
     let what = if asked.pre_dump { Work::PreDump } else { Work::Dump };
+    // Should CRIU be killed, what it has started comes to us.
+    process::set_child_subreaper()?;
     trial::point("let criu work")?;
     let answer = checkpoint::run(what, &options, &setting, &mut |notice| end.notice(notice));
     match answer.with_context(|| format!("checkpoint {:?}", container.id()))? {

@@ -1,0 +1,226 @@
+//! podman and containerd take checkpoints through deja: every way of theirs to ask for one.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use support::{binary, eventually, requires, rootfs};
+
+const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i; echo $i > /count; sleep 0.2; done";
+const IMAGE: &str = "localhost/counter:test";
+
+fn shell(script: &str) -> Output {
+    Command::new("bash").args(["-c", script]).stdin(Stdio::null()).output().expect("run bash")
+}
+
+#[track_caller]
+fn succeeds(script: &str) -> String {
+    let output = shell(script);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// podman with deja, and a storage and state of its own.
+struct Podman {
+    directory: tempfile::TempDir,
+    deja: PathBuf,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // podman finds a runtime by its name again when it imports a checkpoint.
+        let deja = directory.path().join("deja");
+        std::fs::copy(binary(), &deja).expect("copy deja");
+        let podman = Self { directory, deja };
+        let import = format!("tar -C {} -c . | {} import -q - {IMAGE}", rootfs().display(), podman.words());
+        succeeds(&import);
+        podman
+    }
+
+    fn words(&self) -> String {
+        let (place, deja) = (self.directory.path().display(), self.deja.display());
+        format!(
+            "podman --root {place}/root --runroot {place}/run --tmpdir {place}/tmp --runtime {deja} \
+             --cgroup-manager cgroupfs --events-backend none"
+        )
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &str) -> String {
+        succeeds(&format!("{} {words}", self.words()))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    #[track_caller]
+    fn run(&self, name: &str) {
+        self.ok(&format!("run -d --network none --name {name} {IMAGE} sh -c '{COUNT}'"));
+    }
+
+    fn count(&self, name: &str) -> u64 {
+        eventually("a count", || {
+            let output = shell(&format!("{} exec {name} cat /count", self.words()));
+            String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+        })
+    }
+
+    #[track_caller]
+    fn goes_on(&self, name: &str, least: u64) -> u64 {
+        let before = self.count(name);
+        assert!(before >= least, "{least} before, {before} after");
+        eventually("the count to go on", || Some(self.count(name)).filter(|now| *now > before))
+    }
+
+    fn status(&self, name: &str) -> String {
+        self.ok(&format!("inspect --format '{{{{.State.Status}}}}' {name}"))
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // What cannot be removed is of a test that has failed already.
+        drop(shell(&format!("{} rm -fa -t 0", self.words())));
+        drop(shell(&format!("umount -l {0}/root/overlay {0}/root", self.directory.path().display())));
+    }
+}
+
+#[test]
+fn podman_checkpoints_and_restores_in_place() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on("one", 1);
+    podman.ok("container checkpoint one");
+    assert_eq!(podman.status("one"), "exited");
+    podman.ok("container restore one");
+    assert_eq!(podman.status("one"), "running");
+    let before = podman.goes_on("one", before);
+    assert!(podman.ok("logs one").lines().count() > before as usize / 2, "the log goes on");
+    podman.ok("container checkpoint --leave-running one");
+    assert_eq!(podman.status("one"), "running");
+    podman.goes_on("one", before);
+}
+
+#[test]
+fn podman_exports_a_checkpoint_and_imports_it_twice() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on("one", 1);
+    let archive = podman.file("one.tar.zst");
+    podman.ok(&format!("container checkpoint --export {archive} one"));
+    podman.ok("rm -f one");
+    podman.ok(&format!("container restore --import {archive}"));
+    podman.ok(&format!("container restore --import {archive} --name two"));
+    podman.goes_on("one", before);
+    podman.goes_on("two", before);
+}
+
+#[test]
+fn podman_builds_a_checkpoint_on_an_earlier_one() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on("one", 1);
+    let (early, late) = (podman.file("early.tar"), podman.file("late.tar"));
+    podman.ok(&format!("container checkpoint --pre-checkpoint --export {early} one"));
+    podman.goes_on("one", before);
+    podman.ok(&format!("container checkpoint --with-previous --export {late} one"));
+    podman.ok("rm -f one");
+    podman.ok(&format!("container restore --import-previous {early} --import {late}"));
+    podman.goes_on("one", before);
+}
+
+/// A containerd of its own.
+struct Containerd {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Containerd {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().display();
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log");
+        let config = format!(
+            "version = 2\nroot = \"{place}/root\"\nstate = \"{place}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{place}/sock\"\n"
+        );
+        std::fs::write(directory.path().join("config.toml"), config).expect("write");
+        let child = Command::new("containerd")
+            .arg("--config")
+            .arg(directory.path().join("config.toml"))
+            .stderr(log)
+            .spawn()
+            .expect("start containerd");
+        let containerd = Self { directory, child };
+        eventually("containerd to answer", || containerd.try_ctr("version").status.success().then_some(()));
+        containerd
+    }
+
+    fn words(&self) -> String {
+        format!("ctr --address {}/sock", self.directory.path().display())
+    }
+
+    fn try_ctr(&self, words: &str) -> Output {
+        shell(&format!("{} {words}", self.words()))
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &str) -> String {
+        succeeds(&format!("{} {words}", self.words()))
+    }
+
+    fn count(&self, id: &str, exec: &str) -> Option<u64> {
+        let output = self.try_ctr(&format!("t exec --exec-id {exec} {id} cat /count"));
+        String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        for id in ["one", "two"] {
+            // They may never have been there.
+            drop(self.try_ctr(&format!("t kill -s 9 {id}")));
+            drop(self.try_ctr(&format!("t rm -f {id}")));
+        }
+        self.child.kill().expect("kill containerd");
+        self.child.wait().expect("wait for containerd");
+    }
+}
+
+fn exported(podman: &Podman) -> String {
+    let archive = podman.file("image.tar");
+    podman.ok(&format!("save -q -o {archive} {IMAGE}"));
+    archive
+}
+
+#[test]
+fn containerd_checkpoints_a_task_and_restores_it_under_another_name() {
+    requires!(vm, criu, tool "ctr", tool "podman");
+    let archive = Podman::new();
+    let containerd = Containerd::start();
+    containerd.ok(&format!("images import {}", exported(&archive)));
+    let deja = archive.deja.display();
+    containerd.ok(&format!("run -d --runc-binary {deja} {IMAGE} one sh -c '{COUNT}'"));
+    let mut execs = 0..;
+    let mut exec = || format!("exec{}", execs.next().expect("a number"));
+    let before = eventually("a count", || containerd.count("one", &exec()));
+    containerd.ok("c checkpoint --task --rw one saved");
+    let after = eventually("the count to go on", || containerd.count("one", &exec()).filter(|n| *n > before));
+    containerd.ok("c restore --live two saved");
+    let restored = eventually("a count", || containerd.count("two", &exec()));
+    assert!(restored >= before && after > before);
+    eventually("the count to go on", || containerd.count("two", &exec()).filter(|n| *n > restored));
+
+    let (image, work) = (archive.file("task"), archive.file("work"));
+    succeeds(&format!("mkdir {image} {work}"));
+    containerd.ok(&format!("t checkpoint --exit --image-path {image} --work-path {work} two"));
+    assert!(Path::new(&image).join("deja.json").exists());
+    eventually("the task to stop", || containerd.ok("t ls").contains("STOPPED").then_some(()));
+}
