@@ -347,3 +347,29 @@ fn only_a_running_container_can_be_saved() {
     fs::create_dir(&empty).unwrap();
     restore(&bundle, empty.to_str().unwrap(), &[]).arg("x").fails().assert_says("holds no image");
 }
+
+#[test]
+fn what_could_not_be_saved_is_told_beforehand() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let container = bundle.create();
+    container.start();
+    let check = |flags: &[&str]| container.verb("checkpoint", &[&["--check"], flags].concat());
+    check(&[]).ok().assert_stdout("nothing stands in the way");
+    let report = check(&["--format", "json"]).ok().json();
+    assert_eq!((&report["possible"], &report["obstacles"]), (&json!(true), &json!([])));
+
+    let bundle = counting().script(CONNECTED);
+    let container = bundle.create();
+    container.start();
+    let check = |flags: &[&str]| container.verb("checkpoint", &[&["--check"], flags].concat());
+    eventually("a connection", || {
+        let finished = check(&[]).output();
+        finished.stdout().contains("2 TCP connection(s) are open; --tcp-established saves them").then_some(())
+    });
+    let report = check(&["--format", "json"]).output().assert_code(1).json();
+    assert_eq!((&report["possible"], &report["obstacles"][0]["kind"]), (&json!(false), &json!("tcp")));
+    check(&["--tcp-established"]).ok();
+    assert_eq!(container.status(), "running");
+    assert!(!bundle.rootfs().join("checkpoint").exists());
+}

@@ -348,7 +348,8 @@ verbs! {
     flags {}
 
     /// Saves memory, registers, descriptors, sockets and terminals through CRIU. The container is gone afterwards,
-    /// unless told otherwise; when anything fails it goes on, and what was written is no image.
+    /// unless told otherwise; when anything fails it goes on, and what was written is no image. With --check
+    /// nothing is stopped or written.
     Checkpoint "checkpoint" "<container-id>";
     "save the processes of a container";
     "checkpoint --image-path /var/lib/images/web web";
@@ -365,6 +366,8 @@ verbs! {
         shell_job: bool = "shell-job", "", "allow a terminal that belongs to the caller";
         lazy_pages: bool = "lazy-pages", "", "keep memory back until it is asked for";
         status_fd: Option<i32> = "status-fd", "N", "descriptor that is written to when lazy pages are ready";
+        check: bool = "check", "", "save nothing: say what could not be saved, and why; exit code 1 when there is something";
+        format: Format = "format" | 'f', "table|json", "how --check prints";
         page_server: Option<String> = "page-server", "ADDRESS:PORT", "send memory to a page server";
         file_locks: bool = "file-locks", "", "save file locks";
         pre_dump: bool = "pre-dump", "", "save memory only and let the container go on";

@@ -72,7 +72,7 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::Run(arguments) => return run::run(global, arguments),
         Verb::Exec(arguments) => return exec::run(global, arguments),
         Verb::Restore(arguments) => return restore::run(global, arguments),
-        Verb::Checkpoint(arguments) => checkpoint::run(global, arguments),
+        Verb::Checkpoint(arguments) => return checkpoint::run(global, arguments),
         Verb::Create(arguments) => create::run(global, arguments),
         Verb::Start(arguments) => start::run(global, arguments),
         Verb::State(arguments) => state::run(global, arguments),

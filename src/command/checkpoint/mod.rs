@@ -3,6 +3,8 @@
 //! The image is complete, and says so, before CRIU ends the first process: at any point the container runs, or is
 //! an image, or both.
 
+mod check;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,7 +28,14 @@ use crate::trial;
 /// How long the kernel may take to stop every process.
 const WITHIN: Duration = Duration::from_secs(10);
 
-pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
+pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<i32> {
+    if arguments.check {
+        return check::run(global, arguments);
+    }
+    save(global, arguments).map(|()| 0)
+}
+
+fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let mut asked = asked(global, arguments)?;
     let image_path = image_path(arguments.image_path.as_deref())?;
     check_parent(&image_path, arguments.parent_path.as_deref())?;
@@ -173,6 +182,11 @@ pub fn work_directory(path: &Path) -> Result<OwnedFd> {
     Ok(std::fs::File::open(path).with_context(|| format!("open work directory {path:?}"))?.into())
 }
 
+fn mount_table(pid: i32) -> Result<String> {
+    let path = format!("/proc/{pid}/mountinfo");
+    std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))
+}
+
 /// What is to know about a running container.
 struct Facts {
     pid: i32,
@@ -184,9 +198,7 @@ impl Facts {
     fn read(container: &Container, spec: &Spec<'_>) -> Result<Self> {
         let pid = container.living_pid()?.context("container not running")?;
         let linux = spec.linux.as_ref().context("config.json: linux is missing")?;
-        let table = format!("/proc/{pid}/mountinfo");
-        let table = std::fs::read_to_string(&table).with_context(|| format!("read {table:?}"))?;
-        let mounted = checkpoint::parse(&table)?;
+        let mounted = checkpoint::parse(&mount_table(pid)?)?;
         if let Some(mount) = mounted.iter().find(|mount| mount.idmapped) {
             bail!(
                 "cannot checkpoint {:?}: the mount {:?} is id-mapped, which CRIU cannot restore",
