@@ -217,15 +217,13 @@ fn containerd_checkpoints_a_container_and_restores_it_under_another_name() {
     requires!(vm, criu, tool "ctr", tool "podman");
     let archive = Podman::new();
     let containerd = counting(&archive);
-    let before = archive.goes_on(1);
+    let before = eventually("a count", || Some(archive.count()).filter(|count| *count > 20));
     containerd.ok("c checkpoint --task --rw one saved");
     assert!(containerd.ok("t ls").contains("RUNNING"));
     // The image names the cgroup of the first, so that it has to go.
     containerd.ok("t rm -f one");
-    let last = archive.count();
+    std::fs::remove_file(archive.file("out/count")).expect("remove the count");
     containerd.ok("c restore --live two saved");
-    // It begins again where it was when it was saved.
-    eventually("an earlier count", || (archive.count() < last).then_some(()));
     archive.goes_on(before);
 }
 

@@ -255,3 +255,96 @@ fn many_processes_their_pipes_and_deleted_files_come_back() {
     assert_eq!(seen, "12345");
     assert_eq!(container.exec(&["cat", "/proc/1/fd/5"]).stdout(), "kept\n");
 }
+
+#[test]
+fn many_containers_are_made_of_one_image_at_the_same_time() {
+    requires!(bed, criu);
+    const COPIES: usize = 5;
+    let bundle = counting();
+    let container = bundle.create();
+    container.start();
+    let path = image(&bundle, "image");
+    let before = count(&container);
+    checkpoint(&container, &path, &[]).ok();
+    container.release();
+    let listing = || {
+        let mut names: Vec<_> =
+            fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let files = listing();
+    let config = |copy: usize| {
+        let mut config = bundle.config().clone();
+        config["linux"]["cgroupsPath"] = json!(format!("/deja-test/{}-{copy}", bundle.id()));
+        let directory = bundle.file(&format!("copy{copy}"));
+        fs::create_dir(&directory).unwrap();
+        config["root"]["path"] = json!(bundle.rootfs());
+        fs::write(directory.join("config.json"), config.to_string()).unwrap();
+        directory
+    };
+    let start = |copy: usize| {
+        let (directory, id) = (config(copy), format!("{}-{copy}", bundle.id()));
+        let work = directory.join("work");
+        let deja = bundle.deja().args(["restore", "--detach", "--image-path", &path, "--work-path"]);
+        (id.clone(), deja.arg(work).arg("--bundle").arg(directory).arg(id).spawn())
+    };
+    let all: Vec<_> = (0..COPIES).map(start).collect();
+    let mut containers = Vec::new();
+    for (id, running) in all {
+        let finished = running.finish();
+        assert!(finished.status.success(), "{finished}");
+        containers.push(Container::adopt(&bundle, &id, finished));
+    }
+    containers.iter().for_each(|container| goes_on(container, before));
+    let network = |container: &Container| fs::read_link(format!("/proc/{}/ns/net", container.pid())).unwrap();
+    let networks: std::collections::BTreeSet<_> = containers.iter().map(network).collect();
+    assert_eq!(networks.len(), COPIES);
+    assert_eq!(listing(), files, "nothing is written to the image");
+}
+
+/// Ends a program that the test started.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn memory_comes_later_from_where_it_was() {
+    requires!(vm, criu);
+    let bundle = counting();
+    let container = bundle.create();
+    container.start();
+    let before = count(&container);
+    let path = image(&bundle, "image");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let server = format!("127.0.0.1:{port}");
+    let ready = image(&bundle, "ready");
+    let flags = ["--lazy-pages", "--page-server", &server, "--status-fd", "7"];
+    let saving = checkpoint(&container, &path, &flags).redirections(&format!("7>{ready}")).spawn();
+    eventually("the page server", || fs::read(&ready).is_ok_and(|bytes| bytes == b"\0").then_some(()));
+    let fetching = Command::new("criu")
+        .args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port, "-D", &path])
+        .spawn()
+        .expect("start criu");
+    let fetching = Helper(fetching);
+    eventually("the socket of lazy pages", || {
+        std::path::Path::new(&path).join("lazy-pages.socket").exists().then_some(())
+    });
+    let other = format!("{}-other", bundle.id());
+    let id = container.release();
+    let bundle = bundle.set("/linux/cgroupsPath", json!(format!("/deja-test/{other}")));
+    let finished =
+        bundle.verb("restore").args(["--detach", "--lazy-pages", "--image-path", &path]).arg(&other).ok();
+    let restored = Container::adopt(&bundle, &other, finished);
+    goes_on(&restored, before);
+    let saved = saving.finish();
+    assert!(saved.status.success(), "{saved}");
+    bundle.deja().args(["state", &id]).fails();
+    drop(fetching);
+}
