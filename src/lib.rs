@@ -11,12 +11,13 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup rdt hook fair session spec error sys time log trial
+//! command   -> cli container launch cgroup rdt hook fair checkpoint session spec error sys time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
 //! session   -> error sys time trial
 //! hook      -> spec error sys
 //! fair      -> cgroup error sys
+//! checkpoint -> sys
 //! cgroup    -> spec error sys
 //! container -> error sys
 //! spec      -> error
@@ -41,6 +42,7 @@
 //! - No container name inside `launch`, no container at all inside `cgroup`.
 
 pub mod cgroup;
+pub mod checkpoint;
 pub mod cli;
 pub mod command;
 pub mod container;

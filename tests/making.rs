@@ -157,12 +157,6 @@ fn device_rules_bind_the_container() {
 #[test]
 fn what_is_not_implemented_is_refused_by_name() {
     requires!(bed);
-    let bundle = Bundle::new();
-    let refused = |words: &[&str], says: &str| {
-        bundle.deja().args(words).fails().assert_says(says);
-    };
-    refused(&["checkpoint", "--image-path", "/x", "web"], "checkpoint is not implemented");
-    refused(&["restore", "--image-path", "/x", "web"], "restore is not implemented");
     let rdt = Bundle::new().set("/linux/intelRdt", json!({"closID": ".."}));
     rdt.run().assert_says("linux.intelRdt.closID: \"..\" is no name of a class of service");
     for (resources, says) in [

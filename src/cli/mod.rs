@@ -22,8 +22,8 @@ pub use help::{overview, verb_help, version};
 pub use man::pages;
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, Format, Grouping, Interval, Level, LogFormat, SIGNALS, SharePolicy, Signal,
-    SortKey, Switch, UserSpec, WeightMeaning,
+    Bytes, CgroupManager, CgroupsMode, Format, Grouping, Interval, Level, LogFormat, NetworkLock, SIGNALS,
+    SharePolicy, Signal, SortKey, Switch, UserSpec, WeightMeaning,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,

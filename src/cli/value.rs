@@ -293,6 +293,21 @@ choices! {
         Group = "group",
         Cpu = "cpu",
     }
+    /// What CRIU does about cgroups.
+    CgroupsMode {
+        #[default]
+        Ignore = "ignore",
+        Soft = "soft",
+        Full = "full",
+        Strict = "strict",
+    }
+    /// How CRIU holds the network.
+    NetworkLock {
+        #[default]
+        Iptables = "iptables",
+        Nftables = "nftables",
+        Skip = "skip",
+    }
     /// A setting that deja may find out by itself.
     Switch {
         #[default]

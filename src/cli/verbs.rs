@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::table::{Flag, FlagSet, Given, Page, flags, verbs};
 use super::value::{
-    Bytes, CgroupManager, Format, Grouping, Interval, Level, LogFormat, Place, SharePolicy, Signal, Slot,
-    SortKey, Switch, UserSpec, WeightMeaning,
+    Bytes, CgroupManager, CgroupsMode, Format, Grouping, Interval, Level, LogFormat, NetworkLock, Place,
+    SharePolicy, Signal, Slot, SortKey, Switch, UserSpec, WeightMeaning,
 };
 use crate::error::Failure;
 
@@ -243,9 +243,11 @@ verbs! {
     places {}
     flags {}
 
-    /// Not implemented yet; the flags are read so that callers can ask for them.
+    /// Saves memory, registers, descriptors, sockets and terminals through CRIU. The container is gone afterwards,
+    /// unless told otherwise; when anything fails it goes on, and what was written is no image. With --check
+    /// nothing is stopped or written.
     Checkpoint "checkpoint" "<container-id>";
-    "save the processes of a container (not implemented)";
+    "save the processes of a container";
     "checkpoint --image-path /var/lib/images/web web";
     places { id: String, }
     flags {
@@ -260,18 +262,21 @@ verbs! {
         shell_job: bool = "shell-job", "", "allow a terminal that belongs to the caller";
         lazy_pages: bool = "lazy-pages", "", "keep memory back until it is asked for";
         status_fd: Option<i32> = "status-fd", "N", "descriptor that is written to when lazy pages are ready";
+        check: bool = "check", "", "save nothing: say what could not be saved, and why; exit code 1 when there is something";
+        format: Format = "format" | 'f', "table|json", "how --check prints";
         page_server: Option<String> = "page-server", "ADDRESS:PORT", "send memory to a page server";
         file_locks: bool = "file-locks", "", "save file locks";
         pre_dump: bool = "pre-dump", "", "save memory only and let the container go on";
-        manage_cgroups_mode: Option<String> = "manage-cgroups-mode", "soft|full|strict|ignore", "how cgroups are treated";
+        manage_cgroups_mode: Option<CgroupsMode> = "manage-cgroups-mode", "soft|full|strict|ignore", "what CRIU itself does about cgroups (default: ignore; deja does what is needed)";
         empty_ns: Vec<String> = "empty-ns", "KIND", "leave out what is in this namespace; may be repeated";
         auto_dedup: bool = "auto-dedup", "", "drop pages that the parent image holds too";
-        network_lock: Option<String> = "network-lock", "METHOD", "how the network is held meanwhile";
+        network_lock: Option<NetworkLock> = "network-lock", "iptables|nftables|skip", "how the network is held meanwhile (default: not at all, but for --tcp-established)";
     }
 
-    /// Not implemented yet; the flags are read so that callers can ask for them.
+    /// Makes a container from what checkpoint has saved, with the mounts, limits and hooks of the bundle's
+    /// config.json. Its processes go on where they were.
     Restore "restore" "<container-id>";
-    "make a container from a saved image (not implemented)";
+    "make a container from a saved image";
     "restore --bundle /srv/web --image-path /var/lib/images/web web";
     places { id: String, }
     flags {
@@ -283,7 +288,7 @@ verbs! {
         ext_unix_sk: bool = "ext-unix-sk", "", "allow unix sockets that lead outside";
         shell_job: bool = "shell-job", "", "allow a terminal that belongs to the caller";
         file_locks: bool = "file-locks", "", "restore file locks";
-        manage_cgroups_mode: Option<String> = "manage-cgroups-mode", "soft|full|strict|ignore", "how cgroups are treated";
+        manage_cgroups_mode: Option<CgroupsMode> = "manage-cgroups-mode", "soft|full|strict|ignore", "what CRIU itself does about cgroups (default: ignore; deja does what is needed)";
         bundle: Option<PathBuf> = "bundle" | 'b', "DIR", "the bundle (default: the current directory)";
         detach: bool = "detach" | 'd', "", "do not wait for the container's end";
         pid_file: Option<PathBuf> = "pid-file", "FILE", "write the pid of the container's init to FILE";
@@ -294,7 +299,7 @@ verbs! {
         lazy_pages: bool = "lazy-pages", "", "fetch memory when it is asked for";
         lsm_profile: Option<String> = "lsm-profile", "TYPE:NAME", "security profile to restore with";
         lsm_mount_context: Option<String> = "lsm-mount-context", "CONTEXT", "SELinux context of the mounts";
-        network_lock: Option<String> = "network-lock", "METHOD", "how the network is held meanwhile";
+        network_lock: Option<NetworkLock> = "network-lock", "iptables|nftables|skip", "how the network is held meanwhile (default: not at all, but for --tcp-established)";
     }
 
     /// The file holds a list of mounts as in config.json.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::birth::Request;
-use super::{fair, filters};
+use super::{fair, filters, outside};
 use crate::cgroup::Cgroup;
 use crate::container::{Listener, Record, Store, VERSION};
 use crate::hook::{self, Moment};
@@ -84,6 +84,7 @@ impl<'s> Blueprint<'s> {
                 .as_ref()
                 .is_some_and(|hooks| !(hooks.poststart.is_empty() && hooks.poststop.is_empty())),
             rootless: !self.privileged,
+            streams: if self.process.terminal { Vec::new() } else { outside::streams() },
             ..Record::default()
         }
     }

@@ -18,10 +18,14 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    pub fn read(options: &cli::Launch) -> Result<Self> {
-        let given = options.bundle.as_deref().unwrap_or(Path::new("."));
+    pub fn of(options: &cli::Launch) -> Result<Self> {
+        Self::read(options.bundle.as_deref(), options.config.as_deref())
+    }
+
+    pub fn read(bundle: Option<&Path>, config: Option<&Path>) -> Result<Self> {
+        let given = bundle.unwrap_or(Path::new("."));
         let path = container::absolute(given, std::env::current_dir)?;
-        let file = options.config.clone().unwrap_or_else(|| path.join("config.json"));
+        let file = config.map_or_else(|| path.join("config.json"), Path::to_owned);
         let config = read(&file)?;
         Ok(Self { path, config, file })
     }

@@ -10,7 +10,7 @@ use crate::cli::{self, Global};
 
 pub fn run(global: &Global, arguments: &cli::Create) -> Result<()> {
     let store = super::store(global)?;
-    let bundle = Bundle::read(&arguments.launch)?;
+    let bundle = Bundle::of(&arguments.launch)?;
     let mut spec = bundle.spec()?;
     let manager = Manager::for_new(&store.root().join(&arguments.id), &mut spec)?;
     let mut blueprint = Blueprint::draw(&spec, &bundle.path, &store)?;

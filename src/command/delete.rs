@@ -95,7 +95,7 @@ fn wait(init: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-fn kill_cgroup(container: &Container) -> Result<()> {
+pub fn kill_cgroup(container: &Container) -> Result<()> {
     match container.record.cgroup.as_ref().map(super::cgroup).transpose()?.flatten() {
         Some(cgroup) => cgroup.kill_all(),
         None => Ok(()),
@@ -104,8 +104,13 @@ fn kill_cgroup(container: &Container) -> Result<()> {
 
 /// The container's init has ended and been reaped by us.
 pub fn ended(container: Container) -> Result<()> {
-    // This process has nothing more to do; the lock goes with it.
-    std::mem::forget(container.lock()?);
+    match container.lock() {
+        // This process has nothing more to do; the lock goes with it.
+        Ok(lock) => std::mem::forget(lock),
+        // A checkpoint has ended it, and deleted it meanwhile.
+        Err(failure) if error::kind(&failure) == Some(Kind::NotFound) => return Ok(()),
+        Err(failure) => return Err(failure),
+    }
     if !container.record.own_pids {
         kill_cgroup(&container)?;
     }
@@ -113,7 +118,7 @@ pub fn ended(container: Container) -> Result<()> {
 }
 
 /// Nothing runs any more: what is left are a cgroup, hooks that wait for this moment, and the directory.
-fn remove(container: Container) -> Result<()> {
+pub fn remove(container: Container) -> Result<()> {
     trial::point("remove the cgroup")?;
     if let Some(place) = &container.record.cgroup {
         remove_cgroup(place)?;

@@ -123,8 +123,8 @@ fn features() -> Features {
         },
         annotations: BTreeMap::from([
             ("io.github.deja.version", env!("CARGO_PKG_VERSION")),
-            ("org.opencontainers.runc.checkpoint.enabled", "false"),
-            ("run.oci.crun.checkpoint.enabled", "false"),
+            ("org.opencontainers.runc.checkpoint.enabled", "true"),
+            ("run.oci.crun.checkpoint.enabled", "true"),
         ]),
         potentially_unsafe_config_annotations: UNSAFE_ANNOTATIONS,
     }

@@ -6,6 +6,7 @@ mod agent;
 mod birth;
 mod blueprint;
 mod bundle;
+mod checkpoint;
 mod completion;
 mod create;
 mod delete;
@@ -21,9 +22,11 @@ mod list;
 mod man;
 mod mounts;
 mod notify;
+mod outside;
 mod pause;
 mod place;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod seal;
@@ -60,6 +63,8 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
     | Verb::Exec(_)
     | Verb::Start(_)
     | Verb::Delete(_)
+    | Verb::Checkpoint(_)
+    | Verb::Restore(_)
     | Verb::Mounts(_) = verb
     {
         // Of a caller that ignores it nobody's end would be told, and no child could be waited for.
@@ -68,6 +73,8 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
     match verb {
         Verb::Run(arguments) => return run::run(global, arguments),
         Verb::Exec(arguments) => return exec::run(global, arguments),
+        Verb::Restore(arguments) => return restore::run(global, arguments),
+        Verb::Checkpoint(arguments) => return checkpoint::run(global, arguments),
         Verb::Create(arguments) => create::run(global, arguments),
         Verb::Start(arguments) => start::run(global, arguments),
         Verb::State(arguments) => state::run(global, arguments),
@@ -112,8 +119,9 @@ pub fn failure_code(verb: &Verb) -> i32 {
 /// What is understood but not implemented is refused by name, before anything is touched.
 fn refuse(global: &Global, verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Checkpoint(_) | Verb::Restore(_) => bail!("{} is not implemented", verb.page().name),
-        Verb::Create(_) | Verb::Run(_) if global.cgroup_manager() == CgroupManager::Systemd => {
+        Verb::Create(_) | Verb::Run(_) | Verb::Restore(_)
+            if global.cgroup_manager() == CgroupManager::Systemd =>
+        {
             bail!("--systemd-cgroup is not implemented: use --cgroup-manager cgroupfs or disabled")
         }
         _ => Ok(()),

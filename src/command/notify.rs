@@ -19,7 +19,7 @@ use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, Reason, fs, socket};
 
 const DIRECTORY: &str = "notify";
 /// What the container sees, and how it is told.
-const MOUNTED_AT: &str = "/run/notify";
+pub const MOUNTED_AT: &str = "/run/notify";
 const VARIABLE: &str = "NOTIFY_SOCKET=/run/notify/notify.sock";
 const OPTIONS: [&str; 5] = ["bind", "nosuid", "noexec", "nodev", "ro"];
 
@@ -66,6 +66,12 @@ impl Manager {
         socket::connect_datagrams(&self.name)
             .with_context(|| format!("$NOTIFY_SOCKET {:?}", String::from_utf8_lossy(&self.name)))
     }
+}
+
+/// Where `make_directory` makes it, as a path of the host.
+pub fn directory_of(reservation: &Reservation) -> Result<String> {
+    let path = reservation.path().join(DIRECTORY);
+    path.into_os_string().into_string().ok().context("the path of the state directory is not valid UTF-8")
 }
 
 /// Makes what the container's mount shows.

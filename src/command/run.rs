@@ -16,7 +16,7 @@ use crate::trial;
 
 pub fn run(global: &Global, arguments: &cli::Run) -> Result<i32> {
     let store = super::store(global)?;
-    let bundle = Bundle::read(&arguments.launch)?;
+    let bundle = Bundle::of(&arguments.launch)?;
     let mut spec = bundle.spec()?;
     let manager = Manager::for_new(&store.root().join(&arguments.id), &mut spec)?;
     let mut blueprint = Blueprint::draw(&spec, &bundle.path, &store)?;

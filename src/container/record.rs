@@ -48,6 +48,9 @@ pub struct Record {
     /// Whether config.json must be read for poststart and poststop hooks.
     pub has_hooks: bool,
     pub rootless: bool,
+    /// What the standard streams were when the container was made, as a checkpoint calls them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Option<String>>,
 }
 
 /// What was said about sharing the CPU since the container was made; it goes over annotations and config.json.
@@ -169,6 +172,7 @@ mod tests {
             fair: Some(Sharing { said: [("shares".to_owned(), "2".to_owned())].into(), weight: Some(174) }),
             has_hooks: true,
             rootless: true,
+            streams: vec![None, Some("pipe:[7]".into())],
         }
     }
 

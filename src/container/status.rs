@@ -46,6 +46,7 @@ pub enum Action {
     Update,
     Events,
     Mounts,
+    Checkpoint,
 }
 
 /// Refuses what a container of this status cannot do.
@@ -93,6 +94,9 @@ fn refusal(action: Action, id: &str, status: Status) -> Option<String> {
         (Action::Mounts, Created | Running | Paused) => None,
         (Action::Mounts, _) => not_running(),
 
+        (Action::Checkpoint, Running | Paused) => None,
+        (Action::Checkpoint, _) => Some(format!("cannot checkpoint a container in the {status} state")),
+
         (Action::Events, Created | Running | Paused) => None,
         (Action::Events, _) => Some(format!("container with id {id} is not running")),
     }
@@ -119,6 +123,7 @@ mod tests {
             (Action::Update, &[Created, Running, Paused]),
             (Action::Events, &[Created, Running, Paused]),
             (Action::Mounts, &[Created, Running, Paused]),
+            (Action::Checkpoint, &[Running, Paused]),
         ] {
             for status in ALL {
                 assert_eq!(

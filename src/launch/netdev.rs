@@ -56,6 +56,15 @@ pub fn move_all(moves: &[Move], pid: i32) -> Result<()> {
         .try_for_each(|device| move_one(&host, &container, target, device).with_context(|| what(device)))
 }
 
+/// Brings up `lo` in the network namespace of `pid`, a child that has not been waited for.
+pub fn bring_loopback_up(pid: i32) -> Result<()> {
+    let path = CString::new(format!("/proc/{pid}/ns/net"))?;
+    let target = fs::openat(fs::CWD, &path, fs::OFlags::RDONLY, fs::Mode::empty());
+    let container = Route::new(socket_in(target.with_context(|| format!("open {path:?}"))?.as_fd())?);
+    let index = container.index("lo")?.context("the container has no network interface \"lo\"")?;
+    container.ask(Message::link_up(index)).context("bring up network interface \"lo\"")
+}
+
 /// A socket belongs to the namespace it is made in.
 fn socket_in(target: BorrowedFd<'_>) -> Result<OwnedFd> {
     let own = fs::openat(fs::CWD, c"/proc/self/ns/net", fs::OFlags::RDONLY, fs::Mode::empty())

@@ -51,6 +51,7 @@ calls! {
     Dup = "dup3",
     Epoll = "epoll",
     Execve = "execve",
+    Fcntl = "fcntl",
     Flock = "flock",
     FsConfig = "fsconfig",
     FsMount = "fsmount",

@@ -83,6 +83,27 @@ pub fn statat(dir: impl AsFd, path: &CStr, flags: AtFlags) -> Result<fs::Stat> {
     fs::statat(dir, path, flags).map_err(|errno| Call::Stat.fault(errno))
 }
 
+/// What tells an open file from all others.
+pub struct Identity {
+    pub kind: FileType,
+    pub inode: u64,
+    /// Major and minor, if it is a device.
+    pub device: (u32, u32),
+    /// The number of the mount it was opened on.
+    pub mount: u64,
+}
+
+pub fn identity(fd: impl AsFd) -> Result<Identity> {
+    let wanted = fs::StatxFlags::BASIC_STATS | fs::StatxFlags::MNT_ID;
+    let stat = fs::statx(fd, c"", AtFlags::EMPTY_PATH, wanted).map_err(|errno| Call::Statx.fault(errno))?;
+    Ok(Identity {
+        kind: FileType::from_raw_mode(stat.stx_mode.into()),
+        inode: stat.stx_ino,
+        device: (stat.stx_rdev_major, stat.stx_rdev_minor),
+        mount: stat.stx_mnt_id,
+    })
+}
+
 /// The magic number of the file system `fd` lives on.
 pub fn file_system(fd: impl AsFd) -> Result<i64> {
     fs::fstatfs(fd).map(|stat| magic(&stat)).map_err(|errno| Call::Statfs.fault(errno))
@@ -234,6 +255,11 @@ pub fn dup_inheritable(fd: BorrowedFd<'_>, onto: i32) -> Result<()> {
 /// Marks every descriptor from `first` on close-on-exec.
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// The program that this process becomes gets the descriptor, too.
+pub fn keep_on_exec(fd: impl AsFd) -> Result<()> {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).map_err(|errno| Call::Fcntl.fault(errno))
 }
 
 /// Closes what a clone has copied along with everything else; the owner is in the other process.

@@ -29,10 +29,13 @@ use std::ffi::CString;
 use std::fmt;
 
 pub use change::{Change, plan_change};
+pub use mounts::binds;
 pub use options::option_names;
+pub use path::{clean, on_host};
 pub use perform::{Context, perform};
 pub use plan::{Facts, Plan, plan};
 pub use source::{Opened, open_sources};
+pub use target::{Kind, make};
 
 use crate::sys::mount::Propagation;
 use device::Device;

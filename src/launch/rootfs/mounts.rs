@@ -58,6 +58,15 @@ impl<'m> Substance<'m> {
     }
 }
 
+/// Whether the mount shows a part of the host, and if so, with the mounts below it. None: it does not.
+pub fn binds(mount: &spec::Mount<'_>, linux: &spec::Linux<'_>) -> Result<Option<bool>> {
+    let options = Options::parse(&mount.options, &linux.uid_mappings, &linux.gid_mappings)?;
+    match Substance::of(mount, &options)? {
+        Substance::Bind { recursive } => Ok(Some(recursive)),
+        Substance::FileSystem(_) | Substance::Remount => Ok(None),
+    }
+}
+
 impl Planner<'_> {
     pub fn mount(&mut self, mount: &spec::Mount<'_>) -> Result<()> {
         let options = Options::parse(&mount.options, &self.linux.uid_mappings, &self.linux.gid_mappings)?;

@@ -1,0 +1,241 @@
+//! podman and containerd take checkpoints through deja: every way of theirs to ask for one.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use support::{binary, eventually, requires, rootfs};
+
+/// Counts in a directory of the host: to look at it takes no engine.
+const COUNT: &str =
+    "i=0; while :; do i=$((i+1)); echo $i > /out/new; mv /out/new /out/count; sleep 0.2; done";
+const IMAGE: &str = "localhost/counter:test";
+
+fn shell(script: &str) -> Output {
+    Command::new("bash").args(["-c", script]).stdin(Stdio::null()).output().expect("run bash")
+}
+
+#[track_caller]
+fn succeeds(script: &str) -> String {
+    let output = shell(script);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}: {}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// podman with deja, and a storage and state of its own.
+struct Podman {
+    directory: tempfile::TempDir,
+    deja: PathBuf,
+}
+
+impl Podman {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        // podman finds a runtime by its name again when it imports a checkpoint.
+        let deja = directory.path().join("deja");
+        std::fs::copy(binary(), &deja).expect("copy deja");
+        let podman = Self { directory, deja };
+        let import = format!("tar -C {} -c . | {} import -q - {IMAGE}", rootfs().display(), podman.words());
+        succeeds(&import);
+        podman
+    }
+
+    fn words(&self) -> String {
+        let (place, deja) = (self.directory.path().display(), self.deja.display());
+        format!(
+            "podman --root {place}/root --runroot {place}/run --tmpdir {place}/tmp --runtime {deja} \
+             --cgroup-manager cgroupfs --events-backend none"
+        )
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &str) -> String {
+        succeeds(&format!("{} {words}", self.words()))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    #[track_caller]
+    fn run(&self, name: &str) {
+        let out = self.out();
+        self.ok(&format!("run -d --network none -v {out}:/out --name {name} {IMAGE} sh -c '{COUNT}'"));
+    }
+
+    /// What the counter sees as /out.
+    fn out(&self) -> String {
+        let out = self.directory.path().join("out");
+        std::fs::create_dir_all(&out).expect("make a directory");
+        out.display().to_string()
+    }
+
+    fn count(&self) -> u64 {
+        let path = self.directory.path().join("out/count");
+        eventually("a count", || std::fs::read_to_string(&path).ok()?.trim().parse().ok())
+    }
+
+    /// The count at least, after it was seen to go on.
+    #[track_caller]
+    fn goes_on(&self, least: u64) -> u64 {
+        let before = self.count();
+        assert!(before >= least, "{least} before, {before} after");
+        eventually("the count to go on", || Some(self.count()).filter(|now| *now > before))
+    }
+
+    fn status(&self, name: &str) -> String {
+        self.ok(&format!("inspect --format '{{{{.State.Status}}}}' {name}"))
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        // What cannot be removed is of a test that has failed already.
+        drop(shell(&format!("{} rm -fa -t 0", self.words())));
+        drop(shell(&format!("umount -l {0}/root/overlay {0}/root", self.directory.path().display())));
+    }
+}
+
+#[test]
+fn podman_checkpoints_and_restores_in_place() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on(1);
+    podman.ok("container checkpoint one");
+    assert_eq!(podman.status("one"), "exited");
+    podman.ok("container restore one");
+    let before = podman.goes_on(before);
+    podman.ok("container checkpoint --leave-running one");
+    assert_eq!(podman.status("one"), "running");
+    podman.goes_on(before);
+}
+
+#[test]
+fn podman_exports_a_checkpoint_and_imports_it_twice() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on(1);
+    let archive = podman.file("one.tar.zst");
+    podman.ok(&format!("container checkpoint --export {archive} one"));
+    podman.ok("rm -f one");
+    podman.ok(&format!("container restore --import {archive}"));
+    podman.goes_on(before);
+    podman.ok(&format!("container restore --import {archive} --name two"));
+    assert_eq!(podman.status("one"), "running");
+    assert_eq!(podman.status("two"), "running");
+}
+
+#[test]
+fn podman_builds_a_checkpoint_on_an_earlier_one() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on(1);
+    let (early, late) = (podman.file("early.tar"), podman.file("late.tar"));
+    podman.ok(&format!("container checkpoint --pre-checkpoint --export {early} one"));
+    podman.goes_on(before);
+    podman.ok(&format!("container checkpoint --with-previous --export {late} one"));
+    podman.ok("rm -f one");
+    podman.ok(&format!("container restore --import-previous {early} --import {late}"));
+    podman.goes_on(before);
+}
+
+/// A containerd of its own.
+struct Containerd {
+    directory: tempfile::TempDir,
+    child: Child,
+}
+
+impl Containerd {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().display();
+        let log = std::fs::File::create(directory.path().join("log")).expect("a log");
+        let config = format!(
+            "version = 2\nroot = \"{place}/root\"\nstate = \"{place}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{place}/sock\"\n"
+        );
+        std::fs::write(directory.path().join("config.toml"), config).expect("write");
+        let child = Command::new("containerd")
+            .arg("--config")
+            .arg(directory.path().join("config.toml"))
+            .stderr(log)
+            .spawn()
+            .expect("start containerd");
+        let containerd = Self { directory, child };
+        eventually("containerd to answer", || containerd.try_ctr("version").status.success().then_some(()));
+        containerd
+    }
+
+    fn words(&self) -> String {
+        format!("ctr --address {}/sock", self.directory.path().display())
+    }
+
+    fn try_ctr(&self, words: &str) -> Output {
+        shell(&format!("{} {words}", self.words()))
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &str) -> String {
+        succeeds(&format!("{} {words}", self.words()))
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        for id in ["one", "two"] {
+            // They may never have been there.
+            drop(self.try_ctr(&format!("t rm -f {id}")));
+        }
+        self.child.kill().expect("kill containerd");
+        self.child.wait().expect("wait for containerd");
+    }
+}
+
+fn exported(podman: &Podman) -> String {
+    let archive = podman.file("image.tar");
+    podman.ok(&format!("save -q -o {archive} {IMAGE}"));
+    archive
+}
+
+/// A containerd in which the counter runs as `one`.
+fn counting(archive: &Podman) -> Containerd {
+    let containerd = Containerd::start();
+    containerd.ok(&format!("images import {}", exported(archive)));
+    let deja = archive.deja.display();
+    let mount = format!("type=bind,src={},dst=/out,options=rbind:rw", archive.out());
+    containerd.ok(&format!("run -d --runc-binary {deja} --mount {mount} {IMAGE} one sh -c '{COUNT}'"));
+    containerd
+}
+
+#[test]
+fn containerd_checkpoints_a_container_and_restores_it_under_another_name() {
+    requires!(vm, criu, tool "ctr", tool "podman");
+    let archive = Podman::new();
+    let containerd = counting(&archive);
+    let before = eventually("a count", || Some(archive.count()).filter(|count| *count > 20));
+    containerd.ok("c checkpoint --task --rw one saved");
+    assert!(containerd.ok("t ls").contains("RUNNING"));
+    // The image names the cgroup of the first, so that it has to go.
+    containerd.ok("t rm -f one");
+    std::fs::remove_file(archive.file("out/count")).expect("remove the count");
+    containerd.ok("c restore --live two saved");
+    archive.goes_on(before);
+}
+
+#[test]
+fn containerd_saves_a_task_to_a_directory_and_ends_it() {
+    requires!(vm, criu, tool "ctr", tool "podman");
+    let archive = Podman::new();
+    let containerd = counting(&archive);
+    archive.goes_on(1);
+    let (image, work) = (archive.file("task"), archive.file("work"));
+    succeeds(&format!("mkdir {image} {work}"));
+    containerd.ok(&format!("t checkpoint --exit --image-path {image} --work-path {work} one"));
+    assert!(Path::new(&image).join("deja.json").exists());
+    eventually("the task to stop", || containerd.ok("t ls").contains("STOPPED").then_some(()));
+}
