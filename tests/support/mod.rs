@@ -13,6 +13,7 @@ mod console;
 mod container;
 mod leaks;
 mod needs;
+mod world;
 
 pub use bundle::{Bundle, ROOTFS_VARIABLE, rootfs};
 pub use command::{Deja, Finished, Running, binary, deja};
@@ -20,6 +21,7 @@ pub use console::{Console, ConsoleSocket};
 pub use container::{Container, adopt_orphans};
 pub use leaks::Leaks;
 pub use needs::{first_missing, record_skip};
+pub use world::World;
 
 use std::time::{Duration, Instant};
 
