@@ -91,8 +91,6 @@ fn misuse_fails_with_one_line() {
         (&["completion", "tcsh"], "no completions for \\\"tcsh\\\""),
         (&["checkpoint", "x"], "checkpoint is not implemented"),
         (&["restore", "x"], "restore is not implemented"),
-        (&["--systemd-cgroup", "create", "x"], "--systemd-cgroup is not implemented"),
-        (&["--cgroup-manager", "systemd", "run", "x"], "--systemd-cgroup is not implemented"),
         (&["kill", "--regex", "("], "invalid regular expression"),
     ] {
         let finished = Deja::bare().args(arguments).directory("/tmp").fails().assert_code(1);
@@ -232,7 +230,7 @@ fn features_are_whole_and_alone() {
     for (pointer, value) in [
         ("/linux/cgroup/v1", false),
         ("/linux/cgroup/v2", true),
-        ("/linux/cgroup/systemd", false),
+        ("/linux/cgroup/systemd", true),
         ("/linux/mountExtensions/idmap/enabled", true),
         ("/linux/netDevices/enabled", true),
         ("/linux/seccomp/enabled", true),

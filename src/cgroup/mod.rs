@@ -21,7 +21,7 @@ mod watch;
 
 pub use apply::{apply, replace};
 pub use attach::{Attached, attach};
-pub use mount::Mount;
+pub use mount::{Mount, of_process};
 pub use tree::{Cgroup, Request, remove, remove_empty, remove_parents};
 pub use watch::{Change, Watch};
 
