@@ -11,13 +11,14 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup rdt hook fair checkpoint session spec error sys time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session spec error sys time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
 //! session   -> error sys time trial
 //! hook      -> spec error sys
 //! fair      -> cgroup error sys
 //! checkpoint -> sys
+//! systemd   -> cgroup sys
 //! cgroup    -> spec error sys
 //! container -> error sys
 //! spec      -> error
@@ -56,5 +57,6 @@ pub mod session;
 pub mod spec;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod systemd;
 pub mod time;
 pub mod trial;

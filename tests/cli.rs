@@ -100,8 +100,7 @@ fn misuse_fails_with_one_line() {
         ),
         (&["checkpoint", "--empty-ns", "pid", "x"], "only network can be left out"),
         (&["checkpoint", "--manage-cgroups-mode", "x", "x"], "it must be one of: ignore, soft, full, strict"),
-        (&["--systemd-cgroup", "create", "x"], "--systemd-cgroup is not implemented"),
-        (&["--cgroup-manager", "systemd", "run", "x"], "--systemd-cgroup is not implemented"),
+        (&["--systemd-cgroup", "restore", "x"], "restore under the systemd cgroup driver is not implemented"),
         (&["kill", "--regex", "("], "invalid regular expression"),
     ] {
         let finished = Deja::bare().args(arguments).directory("/tmp").fails().assert_code(1);
@@ -241,7 +240,7 @@ fn features_are_whole_and_alone() {
     for (pointer, value) in [
         ("/linux/cgroup/v1", false),
         ("/linux/cgroup/v2", true),
-        ("/linux/cgroup/systemd", false),
+        ("/linux/cgroup/systemd", true),
         ("/linux/mountExtensions/idmap/enabled", true),
         ("/linux/netDevices/enabled", true),
         ("/linux/seccomp/enabled", true),

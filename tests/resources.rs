@@ -47,6 +47,7 @@ impl Planted {
             pid,
             start_time: life(pid).expect("read stat").expect("a process").start_time,
             cgroup: Some(CgroupPlace {
+                unit: String::new(),
                 mount: "/sys/fs/cgroup".into(),
                 path: self.cgroup.path().into(),
                 manager: "cgroupfs".into(),

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use anyhow::{Context, Result, bail};
 
-use super::path::{self, Manager};
+use super::path;
 use crate::sys::fs::{self, CWD, Mode, OFlags};
 use crate::sys::mount::unescape;
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, Reason, leak};
@@ -51,19 +51,10 @@ impl Mount {
             .then(|| Self { directory, path: path.to_string_lossy().trim_end_matches('/').to_owned() }))
     }
 
-    /// Where the container's cgroup goes, relative to this mount; None: it has none of its own.
-    pub fn place(&self, manager: Manager, asked: &str, id: &str) -> Result<Option<String>> {
-        match manager {
-            Manager::Disabled => Ok(None),
-            Manager::Systemd => {
-                let slice = path::Unit::parse(asked)?.slice;
-                bail!("cgroup manager \"systemd\" is not implemented (cgroupsPath asks for slice {slice:?})")
-            }
-            Manager::Cgroupfs => {
-                let own = if path::needs_own(asked) { of_process("self")? } else { String::new() };
-                path::resolve(asked, id, &own).map(Some)
-            }
-        }
+    /// Where the container's cgroup goes, relative to this mount.
+    pub fn place(&self, asked: &str, id: &str) -> Result<String> {
+        let own = if path::needs_own(asked) { of_process("self")? } else { String::new() };
+        path::resolve(asked, id, &own)
     }
 
     pub fn path(&self) -> &str {
@@ -83,7 +74,7 @@ impl AsFd for Mount {
 }
 
 /// The v2 cgroup of a process, with its leading slash.
-pub(super) fn of_process(pid: &str) -> Result<String> {
+pub fn of_process(pid: &str) -> Result<String> {
     let name = CString::new(format!("/proc/{pid}/cgroup")).context("pid")?;
     let file = fs::openat(CWD, &name, OFlags::RDONLY, Mode::empty());
     // In one piece, and once in the life of a short process.

@@ -6,15 +6,6 @@
 
 use anyhow::{Result, bail};
 
-/// Who makes cgroups, as `--cgroup-manager` and `--systemd-cgroup` choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
-    Cgroupfs,
-    Systemd,
-    /// The container stays in the cgroup of whoever started it.
-    Disabled,
-}
-
 /// Whether `resolve` needs to know our own cgroup.
 pub fn needs_own(asked: &str) -> bool {
     !asked.starts_with('/')
@@ -76,26 +67,6 @@ fn clean(path: &str) -> String {
     parts.join("/")
 }
 
-/// `slice:prefix:name`, the form of cgroupsPath under systemd.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Unit<'a> {
-    pub slice: &'a str,
-    pub prefix: &'a str,
-    pub name: &'a str,
-}
-
-impl<'a> Unit<'a> {
-    pub fn parse(asked: &'a str) -> Result<Self> {
-        let mut parts = asked.split(':');
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(slice), Some(prefix), Some(name), None) => Ok(Self { slice, prefix, name }),
-            _ => bail!(
-                "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {asked:?} instead"
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,16 +113,6 @@ mod tests {
         assert_eq!(below("c", "/").unwrap(), "c");
         for bad in ["..", "../c2", "a/../../c", "/.."] {
             assert_eq!(below("c", bad).unwrap_err().to_string(), format!("bad sub cgroup path: {bad}"));
-        }
-    }
-
-    #[test]
-    fn systemd_units() {
-        let unit = Unit::parse("system.slice:docker:12").unwrap();
-        assert_eq!(unit, Unit { slice: "system.slice", prefix: "docker", name: "12" });
-        assert_eq!(Unit::parse(":cri:1").unwrap().slice, "");
-        for bad in ["", "/a/b", "a:b", "a:b:c:d"] {
-            assert!(Unit::parse(bad).unwrap_err().to_string().contains("slice:prefix:name"), "{bad}");
         }
     }
 }

@@ -97,12 +97,25 @@ impl Cgroup {
         }
     }
 
+    /// Opens a cgroup that somebody else has just made for us: it is ours to fill and to remove.
+    pub fn adopt(mount: &Mount, path: &str) -> Result<Self> {
+        let cgroup = Self::open(mount, path)?;
+        let mut cgroup = cgroup.with_context(|| format!("cgroup {:?} is not there", mount.full(path)))?;
+        (cgroup.made, cgroup.new) = (vec![path.to_owned()], true);
+        Ok(cgroup)
+    }
+
     /// Opens the cgroup a process is in: where an exec goes when the container's cgroup itself takes no
     /// processes, because init moved into a child and passed controllers down.
     pub fn of_process(mount: &Mount, pid: i32) -> Result<Self> {
         let path = mount::of_process(&pid.to_string())?;
         let path = path.trim_start_matches('/');
         Self::open(mount, path)?.with_context(|| format!("cgroup {:?} is gone", mount.full(path)))
+    }
+
+    /// What a control file says, where there is one.
+    pub fn value(&self, file: &str) -> Option<String> {
+        read_file(self.as_fd(), &c_name(file)).ok().map(|content| content.trim_end().to_owned())
     }
 
     /// Whether `create` made it: then nothing is attached to it and nothing runs in it.

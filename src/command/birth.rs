@@ -73,7 +73,7 @@ pub fn bring_up<'b>(
     let messenger = request.listen(&reservation)?;
     trial::point("choose the cgroup")?;
     let place = Place::choose(&place::Request {
-        linux: blueprint.linux,
+        spec: blueprint.spec,
         id: request.id,
         manager: request.global.cgroup_manager(),
     })?;
@@ -90,7 +90,8 @@ pub fn bring_up<'b>(
         let announced = Record { cgroup: Some(cgroup), ..record.clone() };
         reservation.write(&announced)
     };
-    let cgroup = place.make(&|| super::is_rootless(request.global), &announce)?;
+    let made = place.make(&|| super::is_rootless(request.global), &announce)?;
+    let (cgroup, keeper) = made.map_or((None, None), |made| (Some(made.cgroup), made.keeper));
     record.cgroup = cgroup.as_ref().and_then(|cgroup| place.made(cgroup));
     trial::point("make start.sock")?;
 
@@ -111,6 +112,7 @@ pub fn bring_up<'b>(
     let handover = Handover { cgroup: cgroup_fd, listener, lock, console, state: &mut room.state };
     trial::point("clone")?;
     let launch = launch::begin(plan, handover)?;
+    drop(keeper);
     record.pid = launch.pid.as_raw_nonzero().get();
 
     let mut birth = Birth { reservation, cgroup, record, launch, master: None, messenger, class: None };

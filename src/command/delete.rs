@@ -122,6 +122,7 @@ pub fn remove(container: Container) -> Result<()> {
     trial::point("remove the cgroup")?;
     if let Some(place) = &container.record.cgroup {
         remove_cgroup(place)?;
+        stop_unit(place);
     }
     if let Some(place) = &container.record.rdt {
         rdt::remove(&place.made)?;
@@ -160,6 +161,18 @@ fn remove_cgroup(place: &CgroupPlace) -> Result<()> {
     }
     cgroup::remove_parents(&place.mount, &place.path, &place.made);
     Ok(())
+}
+
+/// The scope goes with its last process; this waits until its name is free, and ends what a create that was killed
+/// has left in a scope whose place nobody had learnt.
+fn stop_unit(place: &CgroupPlace) {
+    if place.unit.is_empty() {
+        return;
+    }
+    if let Err(failure) = super::systemd().and_then(|manager| manager.stop(&place.unit)) {
+        // What ran in it is gone, and systemd will find that out by itself.
+        log::warning(&error::sentence(&failure));
+    }
 }
 
 /// The record cannot be read as a whole, or there is none: what it still says is ended and removed.

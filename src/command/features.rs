@@ -86,7 +86,7 @@ const HOOKS: &[&str] =
     &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Annotations that change what a container may do or where its output goes; an ending dot means a prefix.
-const UNSAFE_ANNOTATIONS: &[&str] = &["run.oci."];
+const UNSAFE_ANNOTATIONS: &[&str] = &["org.systemd.property.", "run.oci."];
 
 pub fn run() -> Result<()> {
     let text = serde_json::to_string_pretty(&features()).context("write the features as JSON")?;
@@ -102,7 +102,7 @@ fn features() -> Features {
         linux: Linux {
             namespaces: NamespaceKind::ALL.map(NamespaceKind::word),
             capabilities: identity::capability_names(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: &seccomp::ACTIONS,

@@ -50,6 +50,7 @@ use crate::container::{self, CgroupPlace, Container, Status, Store};
 use crate::error::Failure;
 use crate::sys::process::{self, effective_uid};
 use crate::sys::regex::Regex;
+use crate::systemd::Manager;
 
 /// Does what the command line, which was `arguments`, says; gives the exit code.
 pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
@@ -119,10 +120,8 @@ pub fn failure_code(verb: &Verb) -> i32 {
 /// What is understood but not implemented is refused by name, before anything is touched.
 fn refuse(global: &Global, verb: &Verb) -> Result<()> {
     match verb {
-        Verb::Create(_) | Verb::Run(_) | Verb::Restore(_)
-            if global.cgroup_manager() == CgroupManager::Systemd =>
-        {
-            bail!("--systemd-cgroup is not implemented: use --cgroup-manager cgroupfs or disabled")
+        Verb::Restore(_) if global.cgroup_manager() == CgroupManager::Systemd => {
+            bail!("restore under the systemd cgroup driver is not implemented: use --cgroup-manager cgroupfs")
         }
         _ => Ok(()),
     }
@@ -170,6 +169,13 @@ fn cgroup(place: &CgroupPlace) -> Result<Option<Cgroup>> {
 
 fn mount(place: &CgroupPlace) -> Result<Option<Mount>> {
     Mount::at(&CString::new(place.mount.as_str()).context("the record's cgroup mount")?)
+}
+
+/// The systemd that makes cgroups for this user.
+fn systemd() -> Result<Manager> {
+    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    let user = effective_uid() != 0 || in_user_namespace();
+    Manager::choose(user, runtime_directory.as_deref().map(Path::new))
 }
 
 /// The cgroup of a living container, for verbs that cannot do without.

@@ -169,7 +169,7 @@ impl Home {
         reservation: Reservation,
         config: &[u8],
     ) -> Result<Self> {
-        let request = place::Request { linux: blueprint.linux, id, manager: global.cgroup_manager() };
+        let request = place::Request { spec: blueprint.spec, id, manager: global.cgroup_manager() };
         let place = Place::choose(&request)?;
         let mut record = blueprint.record(id);
         record.cgroup = place.intended();
@@ -182,7 +182,8 @@ impl Home {
             let announced = Record { cgroup: Some(cgroup), ..record.clone() };
             reservation.write(&announced)
         };
-        let cgroup = place.make(&|| super::is_rootless(global), &announce)?;
+        // Only systemd's cgroups need to be kept, and those are refused.
+        let cgroup = place.make(&|| super::is_rootless(global), &announce)?.map(|made| made.cgroup);
         record.cgroup = cgroup.as_ref().and_then(|cgroup| place.made(cgroup));
         reservation.write(&record)?;
         Ok(Self { reservation, record, place, cgroup })

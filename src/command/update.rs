@@ -9,13 +9,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cgroup::limits::{Facts, cpu_weight, writes};
-use crate::cgroup::replace;
+use crate::cgroup::limits::{Facts, Write, cpu_weight, writes};
+use crate::cgroup::{Cgroup, replace};
 use crate::cli::{self, Bytes};
 use crate::container::{Action, Container, Lock, require};
 use crate::fair::model::Terms;
 use crate::rdt;
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
+use crate::systemd::property;
 
 /// No engine sends more; what is longer is not resources.
 const LARGEST_INPUT: u64 = 16 << 20;
@@ -35,7 +36,9 @@ pub fn run(global: &cli::Global, arguments: &cli::Update) -> Result<()> {
     class_of_service(&container, arguments)?;
     let cgroup = super::cgroup_to("update", &container)?;
     let facts = Facts::read(&cgroup, &resources)?;
-    replace(&cgroup, &writes(&resources, &facts)?)?;
+    let writes = writes(&resources, &facts)?;
+    replace(&cgroup, &writes)?;
+    tell_systemd(&container, &cgroup, &writes)?;
     match resources.cpu.as_ref().filter(|cpu| **cpu != Cpu::default()) {
         Some(cpu) => remember(&mut container, cpu, &lock),
         None => Ok(()),
@@ -50,6 +53,21 @@ fn remember(container: &mut Container, cpu: &Cpu, lock: &Lock) -> Result<()> {
         sharing.weight = u16::try_from(weight).ok();
     }
     container.rewrite(lock)
+}
+
+/// Otherwise it would set the old limits again when it next reads its units.
+fn tell_systemd(container: &Container, cgroup: &Cgroup, writes: &[Write]) -> Result<()> {
+    let unit = container.record.cgroup.as_ref().map_or("", |place| place.unit.as_str());
+    if unit.is_empty() {
+        return Ok(());
+    }
+    let now = |write: &Write| match write.file.as_ref() {
+        // A quota without its period leaves the period that is there, which systemd has to hear, too.
+        "cpu.max" => Write::new("cpu.max", cgroup.value("cpu.max").unwrap_or_else(|| write.value.clone())),
+        _ => write.clone(),
+    };
+    let properties = property::limits(&writes.iter().map(now).collect::<Vec<_>>())?;
+    super::systemd()?.change(unit, &property::merge(properties, Vec::new()))
 }
 
 fn class_of_service(container: &Container, arguments: &cli::Update) -> Result<()> {

@@ -74,6 +74,9 @@ pub struct CgroupPlace {
     pub manager: String,
     /// The directories deja made for it, outermost first, relative to the mount; empty: it was there before.
     pub made: Vec<String>,
+    /// The scope, where systemd makes the cgroup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unit: String,
 }
 
 /// The container's class of service in resctrl.
@@ -157,6 +160,7 @@ mod tests {
                 path: "web".into(),
                 manager: "cgroupfs".into(),
                 made: vec!["web".into()],
+                unit: "deja-web.scope".into(),
             }),
             rdt: Some(RdtPlace {
                 group: "/r/web".into(),

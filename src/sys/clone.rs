@@ -78,9 +78,10 @@ pub fn clone3(request: CloneRequest<'_>, child: impl FnOnce() -> i32) -> Result<
         heap::forbid();
         exit_now(child());
     }
-    match Pid::from_raw(pid as i32) {
+    // A failure is a negative number, which is no pid to begin with.
+    match Pid::from_raw(pid.max(0) as i32) {
         // SAFETY: the kernel has just opened this descriptor for us and nobody else knows it.
-        Some(child) if pid > 0 => Ok(Cloned { pid: child, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        Some(child) => Ok(Cloned { pid: child, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
         _ => Err(Call::Clone.fault(last_errno())),
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -44,6 +45,16 @@ pub fn connect_stream(path: &CStr) -> Result<OwnedFd> {
     connect(path, SocketType::STREAM)
 }
 
+/// As `connect_stream`, where neither this call nor a send on the socket takes longer than `limit`.
+pub fn connect_stream_within(path: &CStr, limit: Duration) -> Result<OwnedFd> {
+    let socket = unix_socket(SocketType::STREAM)?;
+    net::sockopt::set_socket_timeout(&socket, net::sockopt::Timeout::Send, Some(limit))
+        .map_err(|errno| Call::Socket.fault(errno))?;
+    let address = SocketAddrUnix::new(path).map_err(|errno| Call::Connect.fault(errno))?;
+    net::connect(&socket, &address).map_err(|errno| Call::Connect.fault(errno))?;
+    Ok(socket)
+}
+
 /// Receives datagrams at `path`.
 pub fn bind_datagrams(path: &CStr) -> Result<OwnedFd> {
     let socket = unix_socket(SocketType::DGRAM)?;
@@ -76,6 +87,16 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> Result<()> {
     rustix::io::retry_on_intr(|| net::send(&socket, bytes, SendFlags::NOSIGNAL))
         .map(drop)
         .map_err(|errno| Call::Send.fault(errno))
+}
+
+/// Sends all of `bytes` on a stream.
+pub fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let sent = rustix::io::retry_on_intr(|| net::send(&socket, bytes, SendFlags::NOSIGNAL))
+            .map_err(|errno| Call::Send.fault(errno))?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
 }
 
 /// Sends one message and a copy of `fd`.

@@ -8,6 +8,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,6 +53,11 @@ impl Deja {
             stdin: Vec::new(),
             deadline: patience(),
         }
+    }
+
+    /// Another program, run in the same way.
+    pub fn other(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), ..Self::bare() }
     }
 
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -146,6 +152,18 @@ impl Deja {
         let child =
             command.spawn().unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
         Running { child, stdout, stderr, deadline: self.deadline, line: format!("{command:?}") }
+    }
+
+    /// Starts it with a terminal for all its streams.
+    #[track_caller]
+    pub fn spawn_on(self, terminal: &OwnedFd) -> Running {
+        let end = || terminal.try_clone().expect("duplicate a descriptor");
+        let mut command = self.command();
+        command.stdin(end()).stdout(end()).stderr(end());
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        let line = format!("{command:?}");
+        Running { child, stdout: capture(), stderr: capture(), deadline: self.deadline, line }
     }
 
     /// Runs to the end, whatever the end is.

@@ -4,6 +4,7 @@ use super::eventually;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Timespec;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,6 +55,20 @@ pub struct Console {
 }
 
 impl Console {
+    /// A new terminal, and its other end for a program.
+    #[track_caller]
+    pub fn open() -> (Self, OwnedFd) {
+        let open = || {
+            let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+            unlockpt(&master)?;
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let terminal = ioctl_tiocgptpeer(&master, flags)?;
+            Ok::<_, rustix::io::Errno>((master, terminal))
+        };
+        let (master, terminal) = open().expect("open a terminal");
+        (Self { master, name: String::new(), seen: Vec::new() }, terminal)
+    }
+
     /// Reads until `text` has been seen or the other side is closed; answers everything seen so far.
     #[track_caller]
     pub fn read_until(&mut self, text: &str) -> String {

@@ -14,6 +14,7 @@ mod container;
 mod leaks;
 mod needs;
 mod sessions;
+mod world;
 
 pub use bundle::{Bundle, ROOTFS_VARIABLE, rootfs};
 pub use command::{Deja, Finished, Running, binary, deja};
@@ -22,6 +23,7 @@ pub use container::{Container, adopt_orphans};
 pub use leaks::Leaks;
 pub use needs::{first_missing, met, record_skip};
 pub use sessions::Sessions;
+pub use world::World;
 
 use std::time::{Duration, Instant};
 

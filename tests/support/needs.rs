@@ -85,7 +85,7 @@ pub fn met(name: &str, argument: &str) -> bool {
         "criu" => succeeds("criu", &["check"]),
         "kernel" => kernel() >= version(argument),
         "cap" => capability(argument),
-        "tool" => succeeds("sh", &["-c", &format!("command -v {argument}")]),
+        "tool" | "engine" => succeeds("sh", &["-c", &format!("command -v {argument}")]),
         "path" => exists(argument),
         unknown => panic!("requires!({unknown}) is not a need tests/support/needs.rs knows"),
     }

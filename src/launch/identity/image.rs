@@ -101,6 +101,8 @@ impl Image {
             (Call::Execve, _) => format!("{}: {reason}", self.words()),
             (Call::Access, Errno::NOENT) => format!("exec: {name:?}: executable file not found in $PATH"),
             (Call::Stat, _) => format!("exec: {name:?}: stat {name}: {reason}"),
+            // podman knows the exit code 126 by the kernel's reason, docker by Go's.
+            (_, Errno::ISDIR) => format!("exec: {name:?}: {reason}: {}", Reason(Errno::ACCESS)),
             _ => format!("exec: {name:?}: {reason}"),
         }
     }
@@ -170,7 +172,7 @@ mod tests {
         };
         assert_eq!(message(r#"["foo"]"#), r#"exec: "foo": executable file not found in $PATH"#);
         assert_eq!(message(r#"["/no/x"]"#), r#"exec: "/no/x": stat /no/x: no such file or directory"#);
-        assert_eq!(message(r#"["/etc"]"#), r#"exec: "/etc": is a directory"#);
+        assert_eq!(message(r#"["/etc"]"#), r#"exec: "/etc": is a directory: permission denied"#);
         assert_eq!(message(r#"["/etc/passwd"]"#), r#"exec: "/etc/passwd": permission denied"#);
         assert_eq!(
             message(r#"["/etc/passwd/x"]"#),

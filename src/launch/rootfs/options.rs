@@ -209,7 +209,8 @@ impl Options {
     /// `uids` and `gids` are the container's own maps, which relative id maps refer to.
     pub fn parse(words: &[Str<'_>], uids: &[IdMapping], gids: &[IdMapping]) -> Result<Self> {
         let mut options = Options::default();
-        for word in words {
+        // podman --systemd=always sends an empty one.
+        for word in words.iter().filter(|word| !word.is_empty()) {
             match meaning(word) {
                 Some(meaning) => options.apply(word, meaning)?,
                 None if word.starts_with("idmap=") => {
@@ -339,6 +340,12 @@ mod tests {
         assert_eq!(options.top.set, attribute::RDONLY);
         assert_eq!(options.top.clear, attribute::NOSUID);
         assert_eq!(parse(&["mode=755", "mode=700"]).unwrap().settings.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_word_is_no_option() {
+        let options = parse(&["nosuid", ""]).unwrap();
+        assert!(options.settings.is_empty() && options.unknown.is_none());
     }
 
     #[test]

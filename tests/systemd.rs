@@ -1,0 +1,186 @@
+//! systemd makes the cgroups: scopes and slices, properties, updates that last, and the ends of it all.
+
+mod support;
+use support::{Bundle, World, eventually, requires};
+
+use serde_json::{Value, json};
+
+/// A world with systemd and a bundle in it, and how to call deja.
+struct Place {
+    world: World,
+    bundle: Bundle,
+}
+
+impl Place {
+    #[track_caller]
+    fn new(cgroups_path: &str) -> Self {
+        let bundle = Bundle::new().sleeps().set("/linux/cgroupsPath", json!(cgroups_path));
+        Self { world: World::with_systemd(), bundle }
+    }
+
+    fn set(self, pointer: &str, value: Value) -> Self {
+        Self { bundle: self.bundle.set(pointer, value), ..self }
+    }
+
+    /// `run --detach` of a container with this id.
+    fn run(&self, id: &str) -> String {
+        self.bundle.save();
+        let path = self.bundle.path().display();
+        format!("deja --systemd-cgroup run --detach --bundle {path} {id} </dev/null >/run/{id}.log 2>&1")
+    }
+
+    #[track_caller]
+    fn properties(&self, unit: &str, names: &str) -> String {
+        self.world.ok(&format!("systemctl show {unit} --property {names} | sort"))
+    }
+
+    #[track_caller]
+    fn files(&self, scope: &str, names: &str) -> String {
+        self.world.ok(&format!("cd /sys/fs/cgroup/{scope} && cat {names}"))
+    }
+}
+
+#[test]
+fn a_container_is_a_scope_with_its_limits_as_properties() {
+    requires!(vm, tool "systemctl", cgroup "memory", cgroup "cpu");
+    let place = Place::new("machine.slice:deja:web")
+        .set("/annotations/org.systemd.property.TimeoutStopSec", json!("7"))
+        .set("/annotations/org.systemd.property.Description", json!("'the web'"))
+        .set(
+            "/linux/resources",
+            json!({
+                "memory": {"limit": 67_108_864, "reservation": 33_554_432},
+                "cpu": {"quota": 25_000, "period": 50_000, "cpus": "0"},
+                "pids": {"limit": 20},
+                "devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}],
+            }),
+        );
+    place.world.ok(&place.run("web"));
+    let names = "MemoryMax,MemoryLow,CPUQuotaPerSecUSec,CPUQuotaPeriodUSec,AllowedCPUs,TasksMax,Slice,Delegate,\
+        ControlGroup,TimeoutStopUSec,Description,ActiveState";
+    let expected = "ActiveState=active\nAllowedCPUs=0\nCPUQuotaPerSecUSec=500ms\nCPUQuotaPeriodUSec=50ms\n\
+        ControlGroup=/machine.slice/deja-web.scope\nDelegate=yes\nDescription=the web\nMemoryLow=33554432\n\
+        MemoryMax=67108864\nSlice=machine.slice\nTasksMax=20\nTimeoutStopUSec=7s";
+    assert_eq!(place.properties("deja-web.scope", names), expected);
+    let scope = "machine.slice/deja-web.scope";
+    let limits = "memory.max memory.low cpu.max cpuset.cpus pids.max";
+    assert_eq!(place.files(scope, limits), "67108864\n33554432\n25000 50000\n0\n20");
+    assert_eq!(place.files(scope, "cgroup.procs").lines().count(), 1, "the keeper of the scope has left");
+
+    // An update lasts, and the rules for devices too, when systemd reads everything anew.
+    place.world.ok("deja update --memory 100M --cpu-quota 10000 --pids-limit 10 web");
+    let (short, few) = ("memory.max cpu.max pids.max", "MemoryMax,CPUQuotaPerSecUSec,TasksMax");
+    let updated =
+        ("104857600\n10000 50000\n10", "CPUQuotaPerSecUSec=200ms\nMemoryMax=104857600\nTasksMax=10");
+    assert_eq!(place.files(scope, short), updated.0);
+    place.world.ok("systemctl daemon-reload");
+    assert_eq!(
+        (place.files(scope, short).as_str(), place.properties("deja-web.scope", few).as_str()),
+        updated
+    );
+    let nodes = "mknod /n c 1 3 && echo >/n && mknod /d b 7 0 && dd if=/d count=0";
+    let denied = place.world.command(&format!("deja exec web sh -c '{nodes}'")).fails();
+    denied.assert_says("can't open '/d': Operation not permitted");
+
+    let taken =
+        place.world.command(&format!("{}; code=$?; cat /run/other.log >&2; exit $code", place.run("other")));
+    taken.fails().assert_says("systemd says UnitExists").assert_says("systemctl status deja-web.scope");
+    place.world.ok("deja pause web && deja resume web && deja kill web KILL");
+    eventually("it to stop", || place.world.ok("deja state web").contains("stopped").then_some(()));
+    place.world.ok("deja delete web");
+    assert_eq!(place.properties("deja-web.scope", "LoadState"), "LoadState=not-found");
+    place.world.ok("! test -e /sys/fs/cgroup/machine.slice/deja-web.scope");
+    // The name is free at once.
+    place.world.ok(&format!("{} && deja delete --force web", place.run("web")));
+}
+
+#[test]
+fn without_a_path_it_is_a_scope_of_the_system_and_systemd_can_stop_it() {
+    requires!(vm, tool "systemctl");
+    // The first process of a pid namespace does not hear the signal that asks it to end.
+    let place = Place::new("")
+        .set("/linux/resources", json!({"pids": {"limit": 1}}))
+        .set("/annotations/org.systemd.property.TimeoutStopSec", json!("1"));
+    place.world.ok(&place.run("web"));
+    let slice = place.properties("deja-web.scope", "Slice,TasksMax");
+    assert_eq!(slice, "Slice=system.slice\nTasksMax=2", "one for the program, one for who made room for it");
+    assert_eq!(place.files("system.slice/deja-web.scope", "pids.max"), "1");
+    // A full cgroup is said to be full.
+    let full = place.world.command("deja exec web true").fails();
+    full.assert_says("the pids limit of the cgroup or of the user is reached");
+    place.world.ok("systemctl stop deja-web.scope");
+    eventually("it to stop", || place.world.ok("deja state web").contains("stopped").then_some(()));
+    place.world.ok("deja delete web");
+    for (path, words) in [("/a/b", "slice:prefix:name"), ("a:b:c", "is no slice")] {
+        let wrong = Bundle::new().set("/linux/cgroupsPath", json!(path));
+        wrong.save();
+        let create = format!("deja --systemd-cgroup create --bundle {} x", wrong.path().display());
+        place.world.command(&create).fails().assert_says(words);
+    }
+    let wrong = Bundle::new().remove("/linux/cgroupsPath");
+    let wrong = wrong.set("/annotations/org.systemd.property.NoSuchThing", json!("true"));
+    wrong.save();
+    let create = format!("deja --systemd-cgroup create --bundle {} x", wrong.path().display());
+    place.world.command(&create).fails().assert_says("systemd says").assert_says("NoSuchThing");
+    assert_eq!(place.world.ok("deja list --quiet"), "");
+    let left = place.world.ok("systemctl list-units --no-legend --plain 'deja-*' | wc -l");
+    assert_eq!(left, "0");
+}
+
+#[test]
+fn a_user_has_scopes_in_his_own_session() {
+    requires!(vm, tool "systemctl", tool "runuser", cgroup "memory");
+    let world = World::with_systemd();
+    let target = "[Unit]\nDefaultDependencies=no\n";
+    world.write("/run/systemd/user/world.target", target);
+    let home = "/run/user/5";
+    let session = "systemd-run --quiet --unit=session --property User=games --property Delegate=yes \
+        --property RuntimeDirectory=user/5 --setenv XDG_RUNTIME_DIR=/run/user/5";
+    world.ok(&format!("{session} /lib/systemd/systemd --user --unit=world.target"));
+    let run = "systemd-run --user --quiet --wait --pipe --collect --setenv PATH=$PATH";
+    let by_user = |line: &str| {
+        world.command(&format!("runuser -u games -- env XDG_RUNTIME_DIR={home} {run} sh -c '{line}'"))
+    };
+    eventually("the session", || world.path(&format!("{home}/systemd/private")).exists().then_some(()));
+    let copy = format!("cp -a {}/. {home}/b/rootfs && chown -R games {home}/b", support::rootfs().display());
+    world.ok(&format!("mkdir -p {home}/b/rootfs && {copy}"));
+    by_user(&format!("deja spec --rootless --bundle {home}/b")).ok();
+    let edit = r#".process.args = ["sleep", "1000"] | .process.terminal = false
+        | .linux.resources = {"memory": {"limit": 67108864}}"#;
+    world.ok(&format!("cd {home}/b && jq '{edit}' config.json >new && mv new config.json"));
+    by_user(&format!("deja --systemd-cgroup run --detach --bundle {home}/b web </dev/null >{home}/log 2>&1 || cat {home}/log")).ok();
+    let show = "systemctl --user show deja-web.scope --property ControlGroup,MemoryMax | sort";
+    let expected = "ControlGroup=/system.slice/session.service/user.slice/deja-web.scope\nMemoryMax=67108864";
+    by_user(show).ok().assert_stdout(expected);
+    by_user("deja exec web id -u").ok().assert_stdout("0");
+    by_user("deja delete --force web").ok();
+    by_user("systemctl --user show deja-web.scope --property LoadState")
+        .ok()
+        .assert_stdout("LoadState=not-found");
+    let outside = world.command("runuser -u games -- deja --systemd-cgroup run --bundle /run/user/5/b web");
+    outside.fails().assert_says("XDG_RUNTIME_DIR is not set");
+}
+
+#[test]
+fn podman_uses_it() {
+    requires!(vm, tool "systemctl", engine "podman", cgroup "memory");
+    let world = World::with_systemd();
+    world.import("podman");
+    world.ok("podman run --detach --name web --memory 64m busy sleep 1000");
+    let id = world.ok("podman inspect web --format '{{.Id}}'");
+    let (unit, limit) = (format!("libpod-{id}.scope"), "--property Slice,MemoryMax | sort");
+    let show = || world.ok(&format!("systemctl show {unit} {limit}"));
+    assert_eq!(show(), "MemoryMax=67108864\nSlice=machine.slice");
+    let file = format!("cat /sys/fs/cgroup/machine.slice/{unit}/memory.max");
+    assert_eq!(world.ok(&file), "67108864");
+    world.ok("podman update --memory 100m web");
+    assert_eq!(
+        (world.ok(&file).as_str(), show().as_str()),
+        ("104857600", "MemoryMax=104857600\nSlice=machine.slice")
+    );
+    world.ok("podman pause web && podman unpause web && podman exec web true");
+    world.ok("podman rm --force --time 0 web");
+    eventually("the scope to go", || {
+        world.ok(&format!("systemctl show {unit} --property LoadState")).contains("not-found").then_some(())
+    });
+}
