@@ -1,8 +1,9 @@
 //! Completions for bash, zsh and fish. What a value may be is read from its name in the table: FILE and
 //! SOCKET are files, DIR is a directory, `a|b|c` are the words themselves. Ids come from `deja list -q`.
 
+use super::shared::Global;
 use super::table::{self, Flag, HELP, Page};
-use super::verbs::{Global, PAGES};
+use super::verbs::PAGES;
 
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 

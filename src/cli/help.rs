@@ -1,7 +1,8 @@
 //! `--help` and `--version`, in the order NAME, USAGE, DESCRIPTION, FLAGS, EXAMPLE that callers of runc know.
 
+use super::shared::Global;
 use super::table::{Flag, HELP, Page};
-use super::verbs::{Global, PAGES};
+use super::verbs::PAGES;
 
 const WIDTH: usize = 100;
 

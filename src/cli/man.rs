@@ -1,8 +1,9 @@
 //! Manual pages, section 8, from the same table as everything else.
 
 use super::help::{about, spelling};
+use super::shared::Global;
 use super::table::{Flag, HELP, Page};
-use super::verbs::{Global, PAGES};
+use super::verbs::PAGES;
 
 /// Every page as file name and text.
 pub fn pages() -> Vec<(String, String)> {

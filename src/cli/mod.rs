@@ -7,6 +7,7 @@
 mod completion;
 mod help;
 mod man;
+mod shared;
 mod table;
 mod value;
 mod verbs;
@@ -20,6 +21,7 @@ use crate::error::Failure;
 pub use completion::{SHELLS, completion};
 pub use help::{overview, verb_help, version};
 pub use man::pages;
+pub use shared::{Global, Launch, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
     Bytes, CgroupManager, CgroupsMode, Format, Grouping, Interval, Level, LogFormat, NetworkLock, SIGNALS,
@@ -27,11 +29,10 @@ pub use value::{
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
-    FairSimulate, FairStatus, Features, Global, Help, Kill, Launch, List, Man, Mounts, PAGES, Pause, Ps,
-    Restore, Resume, Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionExec, SessionExplain,
-    SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew,
-    SessionPlace, SessionRename, SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State,
-    Top, Update, Verb,
+    FairSimulate, FairStatus, Features, Help, Kill, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume,
+    Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionExec, SessionExplain, SessionExport,
+    SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew, SessionRename,
+    SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State, Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -1,0 +1,60 @@
+//! Flags that several verbs have, and those before the verb.
+
+use std::path::PathBuf;
+
+use super::table::{Flag, FlagSet, Given, flags};
+use super::value::{CgroupManager, Level, LogFormat, Slot, Switch};
+
+flags! {
+    /// The flags before the verb.
+    GlobalFlags {
+        root: Option<PathBuf> = "root", "DIR", "directory of the containers' records (default: /run/deja, or $XDG_RUNTIME_DIR/deja)";
+        log: Option<String> = "log", "FILE", "where errors are logged: [file:]FILE, journald:NAME or syslog:NAME (default: stderr)";
+        log_format: LogFormat = "log-format", "text|json", "how errors are logged";
+        log_level: Level = "log-level", "error|warning|debug", "from which severity on something is logged";
+        debug: bool = "debug", "", "log everything; as --log-level debug";
+        cgroup_manager: CgroupManager = "cgroup-manager", "cgroupfs|systemd|disabled", "who makes the container's cgroup";
+        systemd_cgroup: bool = "systemd-cgroup", "", "as --cgroup-manager systemd";
+        rootless: Switch = "rootless", "true|false|auto", "go on where the cgroup may not be changed";
+        criu: Option<PathBuf> = "criu", "FILE", "(obsolete, ignored)", hidden;
+        version: bool = "version" | 'v', "", "print the version";
+        version_upper: bool = "Version" | 'V', "", "print the version", hidden;
+    }
+}
+
+/// What stands before the verb.
+pub type Global = GlobalFlags;
+
+impl GlobalFlags {
+    pub const FLAGS: &'static [&'static [Flag]] = &[Self::OWN];
+
+    pub fn level(&self) -> Level {
+        if self.debug { Level::Debug } else { self.log_level }
+    }
+
+    pub fn cgroup_manager(&self) -> CgroupManager {
+        if self.systemd_cgroup { CgroupManager::Systemd } else { self.cgroup_manager }
+    }
+}
+
+flags! {
+    /// What `create` and `run` have in common.
+    Launch {
+        bundle: Option<PathBuf> = "bundle" | 'b', "DIR", "the bundle: the directory with config.json (default: the current one)";
+        config: Option<PathBuf> = "config" | 'f', "FILE", "read FILE instead of the bundle's config.json";
+        console_socket: Option<PathBuf> = "console-socket", "SOCKET", "unix socket that receives the terminal's master end";
+        pidfd_socket: Option<PathBuf> = "pidfd-socket", "SOCKET", "unix socket that receives a pidfd of the container's init";
+        pid_file: Option<PathBuf> = "pid-file", "FILE", "write the pid of the container's init to FILE";
+        no_pivot: bool = "no-pivot", "", "move the root with MS_MOVE and chroot, for a root file system on a ramdisk";
+        no_new_keyring: bool = "no-new-keyring", "", "keep the caller's session keyring";
+        preserve_fds: u32 = "preserve-fds", "N", "pass N descriptors on, after stdio and $LISTEN_FDS";
+    }
+}
+
+flags! {
+    /// What every verb of sessions has.
+    SessionPlace {
+        store: Option<PathBuf> = "store", "DIR", "directory of sessions and states (default: /var/lib/deja/sessions, for others than root ~/.local/share/deja/sessions)";
+        json: bool = "json", "", "print JSON";
+    }
+}
