@@ -140,6 +140,8 @@ impl Host {
         match self.facts(id) {
             Ok(Some(facts)) => match self.tell(id, &mut known, &facts) {
                 Ok(told) => events.extend(told),
+                // It has ended while it was looked at.
+                Err(_) if !matches!(self.facts(id), Ok(Some(_))) => {}
                 Err(error) => known.refuse(id, &error, events),
             },
             Ok(None) => events.extend(known.key.take().and_then(|key| self.tuner.leave(key))),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::host::Host;
 use super::{Places, restore, serve};
 use crate::cli::{self, Global, Interval, SharePolicy};
+use crate::fair::base::Journal;
 use crate::fair::record;
 use crate::fair::sample::online;
 use crate::fair::simulate;
@@ -56,11 +57,12 @@ pub fn run(global: &Global, arguments: &cli::FairRun) -> Result<()> {
     daemon.voice.say(events)?;
     daemon.voice.begun(daemon.policy, daemon.period)?;
     tell_manager()?;
-    daemon.serve(&signals)?;
+    let served = daemon.serve(&signals);
+    // Whatever ended it, a closed pipe for example: nothing stays changed.
     let events = daemon.host.tuner.finish();
-    crate::fair::base::Journal::remove(&places.journal)?;
+    Journal::remove(&places.journal)?;
     std::fs::remove_file(&places.socket).with_context(|| format!("remove {:?}", places.socket))?;
-    daemon.voice.say(events)
+    served.and_then(|()| daemon.voice.say(events))
 }
 
 fn options(arguments: &cli::FairRun, policy: SharePolicy, places: &Places) -> Options {
