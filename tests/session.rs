@@ -186,7 +186,8 @@ fn what_is_asked_wrongly_is_refused_in_one_sentence() {
     std::fs::create_dir(&empty).expect("a directory");
     let begin = || sessions.verb("new").arg("--rootfs").arg(&empty).arg("ada");
     requires!(root);
-    begin().ok();
+    let made = begin().arg("--json").ok().json();
+    assert_eq!((&made["session"], made["state"].as_str().map(str::len)), (&"ada".into(), Some(64)));
     begin().fails().assert_says("there is a session \"ada\" already");
     sessions.exec("bob", &["true"]).fails().assert_says("there is no session \"bob\"");
     sessions.verb("exec").arg("ada").fails().assert_says("there is no command");
@@ -194,4 +195,26 @@ fn what_is_asked_wrongly_is_refused_in_one_sentence() {
     sessions.verb("exec").args(["--env", "X", "ada", "true"]).fails().assert_says("NAME=VALUE");
     let list = sessions.verb("list").arg("--json").ok().json();
     assert_eq!(list[0]["session"], "ada");
+}
+
+#[test]
+fn a_result_is_told_as_json() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    for act in ["run", "hit"] {
+        let words = ["--json", "ada", "-c", "echo out; echo err >&2; exit 4"];
+        let told = sessions.verb("exec").args(words).output().assert_code(4).json();
+        assert_eq!((&told["act"], &told["code"]), (&act.into(), &4.into()), "{told}");
+        assert_eq!((&told["stdout"], &told["stderr"]), (&"out\n".into(), &"err\n".into()), "{told}");
+        assert_eq!(told["state"], sessions.state("ada").as_str());
+    }
+}
+
+#[test]
+fn a_session_may_begin_with_variables() {
+    requires!(bed, overlay);
+    let sessions = Sessions::empty();
+    let begin = sessions.verb("new").args(["--env", "COURSE=os", "--env", "HOME=/srv", "ada"]);
+    begin.arg("--rootfs").arg(support::rootfs()).ok();
+    sessions.shell("ada", "echo $COURSE; cd; pwd").ok().assert_stdout("os\n/srv");
 }

@@ -33,6 +33,11 @@ pub fn patience() -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Whether everything takes about twenty times as long as usual, so that a test of many rounds takes fewer.
+pub fn is_slow() -> bool {
+    patience() > Duration::from_secs(60)
+}
+
 /// Polls until `probe` answers, and fails the test with `what` when it never does.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use super::capture::write_all;
 use super::run::{self, Manner};
@@ -28,7 +29,7 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let mut session = Session::open(&store, &arguments.session)?;
     let key = key::key(&session.state(), &facts);
     if let Some(known) = known(&store, &key)?.filter(|_| !arguments.verify) {
-        return hit(&store, &mut session, key, &known, arguments.timing);
+        return hit(&store, &mut session, key, &known, arguments);
     }
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
@@ -40,7 +41,7 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
         if arguments.verify {
             again(global, &store, &key, &command, input, &known)?;
         }
-        return hit(&store, &mut session, key, &known, arguments.timing);
+        return hit(&store, &mut session, key, &known, arguments);
     }
     let asked = Asked { command: &command, facts, key };
     miss(global, &store, &mut session, asked, input, arguments)
@@ -109,7 +110,13 @@ pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     Ok(transition.filter(|known| store.has(Shelf::States, &known.head.to.to_string())))
 }
 
-fn hit(store: &Store, session: &mut Session, key: Id, known: &Transition, timing: bool) -> Result<i32> {
+fn hit(
+    store: &Store,
+    session: &mut Session,
+    key: Id,
+    known: &Transition,
+    arguments: &cli::SessionExec,
+) -> Result<i32> {
     let held = store.share()?;
     let head = &known.head;
     if !store.has(Shelf::States, &head.to.to_string()) {
@@ -117,8 +124,40 @@ fn hit(store: &Store, session: &mut Session, key: Id, known: &Transition, timing
     }
     session.step(step(Act::Hit, head, Some(key)), false)?;
     drop(held);
-    replay(&known.output, timing)?;
+    match arguments.at.json {
+        true => tell(Act::Hit, known)?,
+        false => replay(&known.output, arguments.timing)?,
+    }
     Ok(head.code)
+}
+
+/// A command's result as one object, for `--json`; bytes that are not UTF-8 are replaced.
+#[derive(Serialize)]
+struct Told<'t> {
+    act: Act,
+    state: Id,
+    code: i32,
+    micros: u64,
+    stdout: &'t str,
+    stderr: &'t str,
+}
+
+fn tell(act: Act, transition: &Transition) -> Result<()> {
+    let [out, err] = [Stream::Out, Stream::Err].map(|stream| written(&transition.output, stream));
+    super::print_json(&Told {
+        act,
+        state: transition.head.to,
+        code: transition.head.code,
+        micros: transition.head.micros,
+        stdout: &String::from_utf8_lossy(&out),
+        stderr: &String::from_utf8_lossy(&err),
+    })
+}
+
+/// Everything that was written to one stream.
+fn written(output: &[Piece], stream: Stream) -> Vec<u8> {
+    let pieces = output.iter().filter(|piece| piece.stream == stream);
+    pieces.flat_map(|piece| piece.bytes.iter().copied()).collect()
 }
 
 fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
@@ -162,11 +201,7 @@ fn again(
 ) -> Result<()> {
     let state = store.state(&known.head.from)?;
     let outcome = run::run(global, store, &state, command, input, &Manner { limit: None, quiet: true })?;
-    let text = |output: &[Piece], stream: Stream| -> Vec<u8> {
-        let pieces = output.iter().filter(|piece| piece.stream == stream);
-        pieces.flat_map(|piece| piece.bytes.iter().copied()).collect()
-    };
-    let differs = |stream| text(&outcome.seen.output, stream) != text(&known.output, stream);
+    let differs = |stream| written(&outcome.seen.output, stream) != written(&known.output, stream);
     let what = match () {
         () if outcome.code != known.head.code => "its exit code",
         () if outcome.state.id() != known.head.to => "the state it leads to",
@@ -201,7 +236,7 @@ fn miss(
         let _held = store.share()?;
         state = store.flatten(&state)?;
     }
-    let manner = Manner { limit: arguments.timeout.map(|limit| limit.0), quiet: false };
+    let manner = Manner { limit: arguments.timeout.map(|limit| limit.0), quiet: arguments.at.json };
     let outcome = run::run(global, store, &state, asked.command, input, &manner)?;
     run::warn(&outcome);
     let to = store.keep(&outcome.state)?;
@@ -225,6 +260,9 @@ fn miss(
     let key = (act == Act::Run).then_some(asked.key);
     session.step(step(act, &transition.head, key), true)?;
     drop(outcome.held);
+    if arguments.at.json {
+        tell(act, &transition)?;
+    }
     Ok(transition.head.code)
 }
 
