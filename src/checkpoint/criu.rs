@@ -8,6 +8,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -131,11 +132,9 @@ fn converse(
         _ => (),
     }
     loop {
-        // What CRIU has started may hold its end of the socket longer than it lives.
-        let both = [(socket.as_fd(), Interest::Read), (pidfd.as_fd(), Interest::Read)];
-        let (length, fd) = match event::poll(both, None).context("wait for criu")? {
-            [false, _] => (0, None),
-            [true, _] => match socket::receive_with_fd(socket, &mut buffer) {
+        let (length, fd) = match has_message(socket, pidfd)? {
+            false => (0, None),
+            true => match socket::receive_with_fd(socket, &mut buffer) {
                 Err(fault) if is_closed(fault) => (0, None),
                 result => result.context("receive from criu")?,
             },
@@ -165,6 +164,19 @@ fn converse(
             _ => (),
         }
     }
+}
+
+/// Waits for a message, or for the end of CRIU: what it has started may hold its end of the socket longer than it lives.
+fn has_message(socket: &OwnedFd, pidfd: &OwnedFd) -> Result<bool> {
+    let message = (socket.as_fd(), Interest::Read);
+    let [said, ended] =
+        event::poll([message, (pidfd.as_fd(), Interest::Read)], None).context("wait for criu")?;
+    if said || !ended {
+        return Ok(said);
+    }
+    // Its last words may have come between the looks at the two.
+    let [said] = event::poll([message], Some(Duration::ZERO)).context("wait for criu")?;
+    Ok(said)
 }
 
 fn is_closed(fault: Fault) -> bool {

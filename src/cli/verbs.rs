@@ -240,7 +240,7 @@ verbs! {
         detach: bool = "detach" | 'd', "", "do not wait for the container's end";
         pid_file: Option<PathBuf> = "pid-file", "FILE", "write the pid of the container's init to FILE";
         no_subreaper: bool = "no-subreaper", "", "do not adopt and reap the container's orphans";
-        no_pivot: bool = "no-pivot", "", "move the root with MS_MOVE and chroot";
+        no_pivot: bool = "no-pivot", "", "(no effect: CRIU enters the root in its own way)";
         empty_ns: Vec<String> = "empty-ns", "KIND", "leave out what is in this namespace; may be repeated";
         auto_dedup: bool = "auto-dedup", "", "drop pages from the image once they are restored";
         lazy_pages: bool = "lazy-pages", "", "fetch memory when it is asked for";

@@ -25,6 +25,7 @@ use crate::checkpoint::{
 };
 use crate::cli::{self, Global, Level};
 use crate::container::{self, Record, Reservation, Status};
+use crate::error::Failure;
 use crate::hook;
 use crate::launch::netdev;
 use crate::log;
@@ -41,6 +42,9 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let spec = bundle.spec()?;
     asked.config_file = config_file(&spec);
     let blueprint = Blueprint::draw(&spec, &bundle.path, &store)?;
+    if blueprint.linux.intel_rdt.is_some() {
+        return Err(Failure::input("linux.intelRdt is not implemented for restored containers").into());
+    }
     let image_path = image_path(arguments.image_path.as_deref())?;
     let image = Image::open(&image_path)?;
     let program = checkpoint::find_program(std::env::var_os("PATH").as_deref())?;
@@ -173,7 +177,6 @@ impl Home {
         let place = Place::choose(&request)?;
         let mut record = blueprint.record(id);
         record.cgroup = place.intended();
-        // Only delete reads it then: startContainer and poststart are not of a restored container's life.
         trial::point("write the record")?;
         reservation.write(&record)?;
         reservation.save_config(config)?;
