@@ -171,8 +171,10 @@ impl Containerd {
         containerd
     }
 
+    /// The shim keeps deja's records below the name of the namespace, whichever containerd it is of.
     fn words(&self) -> String {
-        format!("ctr --address {}/sock", self.directory.path().display())
+        let space = self.directory.path().file_name().expect("a name").to_string_lossy().replace('.', "");
+        format!("ctr --address {}/sock --namespace {space}", self.directory.path().display())
     }
 
     fn try_ctr(&self, words: &str) -> Output {

@@ -208,7 +208,8 @@ fn people_sit_at_terminals() {
     console.read_until("from-42-the-third");
     console.write("exit 9\n");
     run.finish().assert_code(9);
-    attached.finish().assert_code(9);
+    // Its code is podman's guess: `run --rm` may have removed the container, and with it the code, before attach asks.
+    drop(attached.finish());
     assert_nothing_left(&world);
 }
 
