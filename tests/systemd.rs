@@ -128,47 +128,6 @@ fn without_a_path_it_is_a_scope_of_the_system_and_systemd_can_stop_it() {
 }
 
 #[test]
-fn a_user_has_scopes_in_his_own_session() {
-    requires!(vm, tool "systemctl", tool "runuser", cgroup "memory");
-    let world = World::with_systemd();
-    let home = "/run/user/5";
-    let unit = "[Unit]\nDefaultDependencies=no\n";
-    let step = format!("{unit}[Service]\nType=oneshot\nExecStart=/bin/sh {home}/step\n");
-    world.write("/run/systemd/user/world.target", unit);
-    world.write("/run/systemd/user/step.service", &step);
-    let session = "systemd-run --quiet --unit=session --property User=games --property Delegate=yes \
-        --property RuntimeDirectory=user/5 --setenv XDG_RUNTIME_DIR=/run/user/5";
-    world.ok(&format!("{session} /lib/systemd/systemd --user --unit=world.target"));
-    eventually("the session", || world.path(&format!("{home}/systemd/private")).exists().then_some(()));
-    // What the user's own manager starts may be moved by it; somebody who is in no session may not.
-    let by_user = |line: &str| {
-        world.write(&format!("{home}/step"), &format!("exec >{home}/said 2>&1\n{line}\n"));
-        let start =
-            format!("runuser -u games -- env XDG_RUNTIME_DIR={home} systemctl --user start step.service");
-        let ended = world.command(&start).output();
-        let said = world.ok(&format!("cat {home}/said"));
-        assert!(ended.status.success(), "{line}: {said}\n{ended}");
-        said
-    };
-    let copy = format!("cp -a {}/. {home}/b/rootfs && chown -R games {home}/b", support::rootfs().display());
-    world.ok(&format!("mkdir -p {home}/b/rootfs && {copy}"));
-    by_user(&format!("deja spec --rootless --bundle {home}/b"));
-    let edit = r#".process.args = ["sleep", "1000"] | .process.terminal = false
-        | .linux.resources = {"memory": {"limit": 67108864}}"#;
-    world.ok(&format!("cd {home}/b && jq '{edit}' config.json >new && mv new config.json"));
-    by_user(&format!("deja --systemd-cgroup run --detach --bundle {home}/b web </dev/null"));
-    let show = by_user("systemctl --user show deja-web.scope --property ControlGroup,MemoryMax | sort");
-    assert!(show.ends_with("/user.slice/deja-web.scope\nMemoryMax=67108864"), "{show}");
-    assert_eq!(by_user("deja exec web id -u"), "0");
-    by_user("deja delete --force web");
-    let gone = by_user("systemctl --user show deja-web.scope --property LoadState");
-    assert_eq!(gone, "LoadState=not-found");
-    let outside =
-        world.command("runuser -u games -- deja --root /tmp --systemd-cgroup run --bundle /run/user/5/b web");
-    outside.fails().assert_says("XDG_RUNTIME_DIR is not set");
-}
-
-#[test]
 fn podman_uses_it() {
     requires!(vm, tool "systemctl", engine "podman", cgroup "memory");
     let world = World::with_systemd();
