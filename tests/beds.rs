@@ -49,7 +49,8 @@ fn a_terminal_arrives_on_the_console_socket() {
     let container = bundle.create_with(bundle.id(), &["--console-socket", path.to_str().expect("UTF-8")]);
     let mut console = socket.accept();
     container.start();
-    console.read_until("30 90");
+    // With the end of the line: the echo of what is written now could come between.
+    console.read_until("30 90\r\n");
     console.write("hello\n");
     console.read_until("hello\r\nhello");
     container.kill("KILL");
