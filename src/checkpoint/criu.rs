@@ -134,7 +134,7 @@ fn converse(
     loop {
         let (length, fd) = match has_message(socket, pidfd)? {
             false => (0, None),
-            true => match socket::receive_with_fd(socket, &mut buffer) {
+            true => match receive(socket, &mut buffer) {
                 Err(fault) if is_closed(fault) => (0, None),
                 result => result.context("receive from criu")?,
             },
@@ -177,6 +177,14 @@ fn has_message(socket: &OwnedFd, pidfd: &OwnedFd) -> Result<bool> {
     // Its last words may have come between the looks at the two.
     let [said] = event::poll([message], Some(Duration::ZERO)).context("wait for criu")?;
     Ok(said)
+}
+
+/// That the other side has left without reading everything is told first, and once; what it has said comes after that.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> sys::Result<(usize, Option<OwnedFd>)> {
+    match socket::receive_with_fd(socket, buffer) {
+        Err(fault) if fault.errno == Errno::CONNRESET => socket::receive_with_fd(socket, buffer),
+        result => result,
+    }
 }
 
 fn is_closed(fault: Fault) -> bool {

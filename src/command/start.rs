@@ -13,8 +13,10 @@ use crate::hook::{self, Moment};
 use crate::launch::{Conversation, Milestone, Question, Reply, Trouble, explain_words};
 use crate::spec;
 use crate::sys::process::{self, Pid};
-use crate::sys::{AsFd, socket};
+use crate::sys::{AsFd, Errno, socket};
 use crate::trial;
+
+const ENDED: &str = "init ended before its program was started";
 
 pub fn run(global: &Global, arguments: &cli::Start) -> Result<()> {
     let container = super::store(global)?.load(&arguments.id)?;
@@ -25,7 +27,11 @@ pub fn run(global: &Global, arguments: &cli::Start) -> Result<()> {
     let listen = |manager: &Manager| Messenger::listen(manager, lock.directory());
     let messenger = manager.as_ref().map(listen).transpose()?.flatten();
     let init = messenger.as_ref().map(|_| super::kill::open_init(&container)).transpose()?.flatten();
-    let socket = socket::connect_messages(&lock.start_socket()).context("reach the waiting init")?;
+    let socket = socket::connect_messages(&lock.start_socket()).map_err(|fault| match fault.errno {
+        // Nobody holds the other end any more.
+        Errno::CONNREFUSED => anyhow!(ENDED),
+        _ => anyhow!("reach the waiting init: {fault}"),
+    })?;
     let conversation = Conversation::new(socket);
     trial::point("let init go on")?;
     conversation.proceed().context("reach the waiting init")?;
@@ -66,7 +72,7 @@ pub fn answer(question: Question, record: &Record) -> Result<Reply> {
 fn explain(trouble: Trouble) -> anyhow::Error {
     match trouble {
         Trouble::Fault { fault, words, .. } => anyhow!(explain_words(&words, fault)),
-        Trouble::Closed => anyhow!("init ended before its program was started"),
+        Trouble::Closed => anyhow!(ENDED),
         Trouble::Other(error) => error,
     }
 }
