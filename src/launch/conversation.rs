@@ -72,7 +72,7 @@ impl Conversation {
             signals => socket::send(&self.socket, &wire::continue_without(signals)),
         };
         match sent {
-            Err(fault) if fault.errno == Errno::PIPE => Ok(()),
+            Err(fault) if matches!(fault.errno, Errno::PIPE | Errno::CONNRESET) => Ok(()),
             result => result,
         }
     }
