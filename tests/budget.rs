@@ -90,8 +90,9 @@ fn assert_within(name: &str, budget: &Budget, bundle: &Bundle, mut verb: impl Fn
 fn run_costs_what_it_did() {
     requires!(bed, release, tool "strace");
     let bundle = Bundle::new().args(&["/bin/true"]);
-    // Another container's, mostly.
+    // Another container's, mostly; and the first on a machine hands controllers down to it.
     std::fs::create_dir_all(bundle.cgroup().parent().expect("a parent")).expect("the cgroup of all tests");
+    Bundle::new().args(&["/bin/true"]).run().assert_code(0);
     assert_within("run", &RUN, &bundle, || bundle.verb("run").arg(bundle.id()));
 }
 
