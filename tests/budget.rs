@@ -16,19 +16,19 @@ struct Budget {
     memory: u64,
 }
 
-const RUN: Budget = Budget { calls: 250, memory: 1700 };
-const EXEC: Budget = Budget { calls: 145, memory: 1600 };
-const STATE: Budget = Budget { calls: 24, memory: 1500 };
-const KILL: Budget = Budget { calls: 17, memory: 1500 };
-const DELETE: Budget = Budget { calls: 20, memory: 1550 };
+const RUN: Budget = Budget { calls: 250, memory: 1500 };
+const EXEC: Budget = Budget { calls: 145, memory: 1450 };
+const STATE: Budget = Budget { calls: 23, memory: 1350 };
+const KILL: Budget = Budget { calls: 15, memory: 1350 };
+const DELETE: Budget = Budget { calls: 18, memory: 1400 };
 
 /// Calls of `list` for each container: its record, its process, two files of its cgroup, its start socket.
 const LISTED: u64 = 13;
 
-/// What a static glibc adds where Rust has no musl: a dozen calls and half a megabyte at each start.
+/// What a static glibc adds where Rust has no musl: a dozen calls and a third of a megabyte at each start.
 const C_LIBRARY: Budget = match cfg!(target_env = "musl") {
     true => Budget { calls: 0, memory: 0 },
-    false => Budget { calls: 35, memory: 850 },
+    false => Budget { calls: 25, memory: 400 },
 };
 
 /// Every system call under `strace -f -c`, from its total.
