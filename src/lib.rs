@@ -11,11 +11,12 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session spec error sys time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session doctor spec error sys time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
 //! session   -> error sys time trial
 //! hook      -> spec error sys
+//! doctor    -> checkpoint cgroup rdt sys
 //! fair      -> cgroup error sys
 //! checkpoint -> sys
 //! systemd   -> cgroup sys
@@ -47,6 +48,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod command;
 pub mod container;
+pub mod doctor;
 pub mod error;
 pub mod fair;
 pub mod hook;

@@ -394,6 +394,21 @@ fn a_user_namespace_sees_mapped_mounts_with_its_own_ids() {
 }
 
 #[test]
+fn devices_of_a_user_namespace_are_the_host_s_and_no_programs() {
+    requires!(bed, userns);
+    let bundle = Bundle::new().user_namespace(100_000, 65_536);
+    let seen = Seen::of(bundle, "echo x >/dev/null && head -c 1 /dev/zero | wc -c");
+    for device in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let options = seen.options(&format!("/dev/{device}")).join(",");
+        assert!(
+            options.contains("nosuid") && options.contains("noexec") && options.contains("rw"),
+            "{options}"
+        );
+    }
+    assert_eq!(seen.rest, "1");
+}
+
+#[test]
 fn what_the_host_forbids_a_user_namespace_keeps_forbidden() {
     requires!(bed, userns);
     use rustix::mount::MountFlags;

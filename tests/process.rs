@@ -155,6 +155,16 @@ fn the_working_directory_is_made_and_entered() {
     assert_eq!(says(cwd("/tmp"), "pwd"), "/tmp");
     assert_eq!(says(cwd("/not/there/yet"), "pwd; stat -c %a ."), "/not/there/yet\n755");
     assert_eq!(says(cwd("/../../tmp/../etc"), "pwd"), "/etc");
+    // Also where nothing can be made once the root is read-only; not where something else is in the way.
+    let read_only = |path: &str| cwd(path).set("/root/readonly", json!(true));
+    assert_eq!(
+        says(read_only("/not/there/yet"), "pwd; touch /not/there/yet/x 2>/dev/null || echo no"),
+        "/not/there/yet\nno"
+    );
+    assert_eq!(says(read_only("/tmp/deeper"), "pwd"), "/tmp/deeper");
+    read_only("/etc/passwd/x")
+        .run()
+        .assert_says("chdir to cwd (\"/etc/passwd/x\") set in config.json failed");
     cwd("relative").run().assert_says("must be an absolute path");
     cwd("/etc/passwd").run().assert_says("chdir to cwd (\"/etc/passwd\") set in config.json failed");
 }
@@ -453,7 +463,10 @@ fn exec_joins_the_session_keyring() {
 fn host_and_domain_name() {
     requires!(bed);
     let bundle = Bundle::new().set("/hostname", json!("web")).set("/domainname", json!("example"));
-    assert_eq!(says(bundle, "hostname; cat /proc/sys/kernel/domainname"), "web\nexample");
+    let two = bundle.set("/linux/sysctl", json!({"kernel.domainname": "other"}));
+    two.run().assert_says("conflicts with the OCI \"domainname\" field");
+    let one = two.set("/linux/sysctl", json!({"kernel.domainname": "example"}));
+    assert_eq!(says(one, "hostname; cat /proc/sys/kernel/domainname"), "web\nexample");
     let run = Bundle::new().without_namespace("uts").run();
     run.assert_says("unable to set hostname without a private UTS namespace");
     Bundle::new().set("/hostname", json!("x".repeat(65))).run().assert_says("is longer than 64 bytes");

@@ -28,7 +28,7 @@ pub use value::{
     SharePolicy, Signal, SortKey, Switch, UserSpec, WeightMeaning,
 };
 pub use verbs::{
-    Checkpoint, Completion, Create, Delete, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
+    Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
     FairSimulate, FairStatus, Features, Help, Kill, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume,
     Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionExec, SessionExplain, SessionExport,
     SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew, SessionRename,

@@ -190,6 +190,16 @@ verbs! {
     places {}
     flags {}
 
+    /// Looks at the kernel, cgroups, user namespaces, CRIU, security modules, limits, directories and the engines'
+    /// configuration, and says for each what it found, whether that will do, and what to do where it will not.
+    /// Nothing is changed. The exit code is 1 when containers cannot be run here, and 0 whatever else is lacking.
+    Doctor "doctor" "";
+    "check this machine and say what to do about what it lacks";
+    "doctor --json";
+    with at: SessionPlace;
+    places {}
+    flags {}
+
     /// Saves memory, registers, descriptors, sockets and terminals through CRIU. The container is gone afterwards,
     /// unless told otherwise; when anything fails it goes on, and what was written is no image. With --check
     /// nothing is stopped or written.

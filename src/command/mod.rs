@@ -10,6 +10,7 @@ mod checkpoint;
 mod completion;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod fair;
@@ -76,6 +77,7 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
         Verb::Exec(arguments) => return exec::run(global, arguments),
         Verb::Restore(arguments) => return restore::run(global, arguments),
         Verb::Checkpoint(arguments) => return checkpoint::run(global, arguments),
+        Verb::Doctor(arguments) => return doctor::run(global, arguments),
         Verb::Create(arguments) => create::run(global, arguments),
         Verb::Start(arguments) => start::run(global, arguments),
         Verb::State(arguments) => state::run(global, arguments),

@@ -37,8 +37,20 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-pub fn plan(asked: &Map<'_, Str<'_>>, private: Private) -> Result<Vec<Sysctl>> {
-    asked.iter().map(|(key, value)| sysctl(key, value, private)).collect()
+/// `domainname` is that of the config, or empty.
+pub fn plan(asked: &Map<'_, Str<'_>>, private: Private, domainname: &str) -> Result<Vec<Sysctl>> {
+    let agrees = |sysctl: &Sysctl| {
+        let other = sysctl.path.as_c_str() == c"sys/kernel/domainname"
+            && sysctl.value.to_bytes() != domainname.as_bytes();
+        ensure!(
+            !other || domainname.is_empty(),
+            "sysctl {:?} is not allowed as it conflicts with the OCI \"domainname\" field",
+            sysctl.key
+        );
+        Ok(())
+    };
+    let sysctls = asked.iter().map(|(key, value)| sysctl(key, value, private));
+    sysctls.map(|sysctl| sysctl.and_then(|sysctl| agrees(&sysctl).map(|()| sysctl))).collect()
 }
 
 fn sysctl(key: &Str<'_>, value: &Str<'_>, private: Private) -> Result<Sysctl> {
@@ -90,7 +102,7 @@ mod tests {
     fn path(key: &str, private: Private) -> Result<String> {
         let json = format!("{{{key:?}: \"1\"}}");
         let map: Map<Str> = serde_json::from_str(&json).unwrap();
-        let mut found = plan(&map, private)?;
+        let mut found = plan(&map, private, "")?;
         Ok(found.remove(0).path.into_string().unwrap())
     }
 
@@ -108,6 +120,17 @@ mod tests {
         ] {
             assert_eq!(path(key, ALL).unwrap(), expected);
             assert!(path(key, Private::default()).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn two_domain_names_conflict() {
+        for key in ["kernel.domainname", "kernel/domainname"] {
+            let json = format!("{{{key:?}: \"one\"}}");
+            let map: Map<Str> = serde_json::from_str(&json).unwrap();
+            assert!(plan(&map, ALL, "").is_ok() && plan(&map, ALL, "one").is_ok());
+            let error = plan(&map, ALL, "two").unwrap_err().to_string();
+            assert!(error.ends_with("conflicts with the OCI \"domainname\" field"), "{error}");
         }
     }
 

@@ -17,6 +17,7 @@ pub mod inotify;
 pub mod keyring;
 pub mod mount;
 pub mod netlink;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 mod reason;

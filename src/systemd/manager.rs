@@ -93,6 +93,11 @@ impl Manager {
             .with_context(|| format!("change unit {unit:?}"))
     }
 
+    /// Succeeds where it answers.
+    pub fn reach(&self) -> Result<()> {
+        self.connect().map(drop)
+    }
+
     fn connect(&self) -> Result<Bus> {
         Bus::connect(&self.socket)
     }

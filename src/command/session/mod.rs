@@ -53,7 +53,7 @@ pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32
 }
 
 /// The store the command line means.
-fn store_path(place: &SessionPlace) -> Result<PathBuf> {
+pub(super) fn store_path(place: &SessionPlace) -> Result<PathBuf> {
     let home = || {
         let data = std::env::var_os("XDG_DATA_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));

@@ -139,7 +139,7 @@ pub fn plan(asked: &Asked<'_>, facts: &Facts) -> Result<Plan> {
     if process.terminal {
         user.push(Step::ControllingTerminal);
     }
-    user.extend(sysctl::plan(asked.sysctl, asked.private)?.into_iter().map(Step::Sysctl));
+    user.extend(sysctl::plan(asked.sysctl, asked.private, asked.domainname)?.into_iter().map(Step::Sysctl));
     user.extend(environment_of_memory(asked)?);
     if same {
         user.extend(priorities);

@@ -80,6 +80,8 @@ pub enum Step {
     ReadOnlyPath(Target),
     /// A mount that had to be writable until everything in it was made.
     ReadOnlyMount(Target),
+    /// Makes the program's working directory while the root can be written to.
+    WorkingDirectory(Target),
     /// The last changes to the root's mount before it is entered.
     SealRoot {
         readonly: bool,
@@ -163,6 +165,7 @@ impl fmt::Display for Step {
             Step::Cover(_) => f.write_str("mount an empty tmpfs for masked directories"),
             Step::Mask(target) => write!(f, "mask {target}"),
             Step::ReadOnlyPath(target) | Step::ReadOnlyMount(target) => write!(f, "make {target} read-only"),
+            Step::WorkingDirectory(target) => write!(f, "make the working directory {target}"),
             Step::SealRoot { readonly: true, .. } => f.write_str("make the root read-only"),
             Step::SealRoot { .. } => f.write_str("make the root private"),
             Step::RootPropagation { kind, recursive } => {

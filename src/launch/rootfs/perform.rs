@@ -111,6 +111,7 @@ pub fn perform(step: &Step, context: &mut Context<'_>) -> Result<()> {
             }
             mount::mount_setattr(Lingering::new(target.open(base)?), c"", TOP, READ_ONLY)
         }
+        Step::WorkingDirectory(target) => make_working_directory(target, context.base(target.base)?),
         Step::SealRoot { readonly, private } => {
             let change = if *readonly { READ_ONLY } else { Change::default() };
             let change = if *private { change.with_propagation(Propagation::Private) } else { change };
@@ -297,6 +298,12 @@ fn open_dev(context: &mut Context<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Where it cannot be made, entering it says why.
+fn make_working_directory(target: &Target, base: BorrowedFd<'_>) -> Result<()> {
+    drop(target.open_or_make(base, true).map(Lingering::new));
+    Ok(())
+}
+
 fn make_device(device: &Device, context: &Context<'_>) -> Result<()> {
     let base = context.base(device.parent.base)?;
     if device.parent.path.is_empty() {
@@ -337,6 +344,8 @@ fn bind_device(device: &Device, parent: BorrowedFd<'_>) -> Result<()> {
     if !is_device(&fs::fstat(&tree)?, device) {
         return Err(Call::Stat.fault(Errno::NODEV));
     }
+    // A device is no program, and this mount may be all that another file put there would be held by.
+    mount::mount_setattr(&tree, c"", TOP, Change::attributes(attribute::NOSUID | attribute::NOEXEC, 0))?;
     make_file(parent, &device.name)?;
     mount::move_mount(&tree, parent, &device.name)
 }

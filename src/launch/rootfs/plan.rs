@@ -71,6 +71,9 @@ pub fn plan(spec: &Spec<'_>, facts: &Facts<'_>) -> Result<Plan> {
     planner.masked_paths()?;
     planner.readonly_paths()?;
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
+    if let Some(process) = spec.process.as_ref().filter(|_| readonly) {
+        planner.working_directory(&process.cwd)?;
+    }
     enter::plan(&mut planner.plan.finish, facts, readonly, propagation)?;
     Ok(planner.plan)
 }
@@ -269,6 +272,14 @@ impl<'p> Planner<'p> {
             "" => Ok(None),
             label => Setting::new("context", Some(label)).map(Some),
         }
+    }
+
+    fn working_directory(&mut self, path: &str) -> Result<()> {
+        if !path::clean(path).is_empty() {
+            let target = self.target(path)?;
+            self.plan.finish.push(Step::WorkingDirectory(target));
+        }
+        Ok(())
     }
 
     fn readonly_paths(&mut self) -> Result<()> {
