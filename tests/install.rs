@@ -81,6 +81,12 @@ fn what_is_somebody_else_s_is_left_alone() {
     install(&tree, &["--engine", "docker"]).assert_says("/etc/docker/daemon.json is there already");
     script("install").args(["--uninstall", "--destdir"]).arg(tree.path()).ok();
     assert_eq!(fs::read_to_string(&daemon).expect("it is there"), "{\"debug\": true}");
+    // Beside sections of the CRI plugin's a file of ours would put those out of force.
+    let config = tree.path().join("etc/containerd/config.toml");
+    fs::create_dir_all(config.parent().expect("a directory")).expect("make it");
+    fs::write(&config, "[plugins]\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n").expect("write it");
+    install(&tree, &["--engine", "containerd"]).assert_says("share/deja/containerd.toml to them");
+    assert!(!tree.path().join("etc/containerd/conf.d/deja.toml").exists());
     script("install")
         .args(["--engine", "lxc", "--destdir"])
         .arg(tree.path())

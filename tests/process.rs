@@ -326,15 +326,6 @@ fn labels_without_a_module_are_refused() {
     }
 }
 
-#[test]
-fn an_apparmor_profile_is_applied() {
-    requires!(bed, apparmor);
-    let bundle = Bundle::new().set("/process/apparmorProfile", json!("unconfined"));
-    assert_eq!(says(bundle, "cat /proc/self/attr/current"), "unconfined");
-    let run = Bundle::new().set("/process/apparmorProfile", json!("no-such-profile")).run();
-    run.assert_says("apparmor failed to apply profile \"no-such-profile\"");
-}
-
 /// Field 40 of /proc/PID/stat is the real-time priority, field 41 the policy, field 19 the nice value.
 fn scheduling(scheduler: serde_json::Value) -> String {
     let bundle = Bundle::new().set("/process/scheduler", scheduler);

@@ -11,7 +11,7 @@ use super::{fair, filters, outside};
 use crate::cgroup::Cgroup;
 use crate::container::{Listener, Record, Store, VERSION};
 use crate::hook::{self, Moment};
-use crate::launch::namespaces::Namespaces;
+use crate::launch::namespaces::{self, Namespaces};
 use crate::launch::seccomp::Program;
 use crate::launch::{NewContainer, Plan, identity, idmap, netdev, rootfs, sysctl};
 use crate::spec::{Linux, Mount, Process, Spec};
@@ -46,7 +46,7 @@ impl<'s> Blueprint<'s> {
             Some(filter) => (Some(filter.program), filter.listener),
             None => (None, None),
         };
-        let namespaces = Namespaces::plan(linux, privileged)?;
+        let namespaces = Namespaces::plan(linux, namespaces::may_roam(linux)?)?;
         let new_user = namespaces.is_new(namespace::USER);
         let maps = new_user.then(idmap::Facts::read).transpose()?.map(|facts| idmap::plan(linux, facts));
         Ok(Self {

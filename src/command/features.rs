@@ -102,7 +102,7 @@ fn features() -> Features {
         linux: Linux {
             namespaces: NamespaceKind::ALL.map(NamespaceKind::word),
             capabilities: identity::capability_names(),
-            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: false, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: &seccomp::ACTIONS,

@@ -1,4 +1,4 @@
-//! Which namespaces a process gets, who enters them and when. Pure.
+//! Which namespaces a process gets, who enters them and when. Pure, but for the question what this process may.
 //!
 //! One clone3 makes all that are new, except the cgroup namespace: its root is the cgroup of whoever makes it, so
 //! the child does that once it is born in its own. Those given by path are joined by the child, but a pid
@@ -6,15 +6,16 @@
 //! which joins and then clones the child as its sibling:
 //! - a user namespace by path with a new pid namespace: the new one must belong to the joined one;
 //! - a new user namespace with others by path: they must be joined with the privileges of the old one;
-//! - a pid namespace that this user may only enter from inside its user namespace.
+//! - a pid namespace that this user may only enter from inside its user namespace, or not come back from.
 
 use std::ffi::CString;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::error::Failure;
 use crate::spec::{Linux, Map, NamespaceKind, TimeOffset};
-use crate::sys::clone::namespace;
+use crate::sys::clone::{self, namespace};
+use crate::sys::{Errno, OwnedFd, fs};
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Namespaces {
@@ -58,8 +59,8 @@ pub fn name(bit: u64) -> &'static str {
 }
 
 impl Namespaces {
-    /// `privileged`: the parent may do as it likes in its own user namespace.
-    pub fn plan(linux: &Linux, privileged: bool) -> Result<Namespaces> {
+    /// `roams`: the parent may enter a pid namespace for the child and come back.
+    pub fn plan(linux: &Linux, roams: bool) -> Result<Namespaces> {
         let mut plan = Namespaces::default();
         let mut seen = 0;
         for wanted in &linux.namespaces {
@@ -82,11 +83,11 @@ impl Namespaces {
             }
         }
         plan.time_offsets = time_offsets(&linux.time_offsets, plan.create & namespace::TIME != 0)?;
-        plan.arrange(privileged);
+        plan.arrange(roams);
         Ok(plan)
     }
 
-    fn arrange(&mut self, privileged: bool) {
+    fn arrange(&mut self, roams: bool) {
         let order = |kind: u64| KINDS.iter().position(|entry| entry.1 == kind);
         self.join.sort_by_key(|join| order(join.kind));
         let joins = |kind| self.join.iter().any(|join: &Join| join.kind == kind);
@@ -94,7 +95,7 @@ impl Namespaces {
         let others = self.join.iter().any(|join| join.kind != namespace::PID);
         self.relay = joins(namespace::USER) && creates(namespace::PID)
             || creates(namespace::USER) && others
-            || joins(namespace::PID) && (joins(namespace::USER) || !privileged);
+            || joins(namespace::PID) && (joins(namespace::USER) || !roams);
         let late = if joins(namespace::USER) && !self.relay {
             // They must belong to the joined user namespace, so they are made after joining it.
             self.create
@@ -113,6 +114,28 @@ impl Namespaces {
     pub fn is_new(&self, kind: u64) -> bool {
         (self.create | self.unshare) & kind != 0
     }
+}
+
+/// Whether this process may enter the pid namespace that is asked for and come back, for its other children. Root of a
+/// user namespace may not: the pid namespace it lives in belongs to somebody above, as under an engine without root.
+pub fn may_roam(linux: &Linux) -> Result<bool> {
+    let joins = |wanted: &crate::spec::Namespace<'_>| {
+        wanted.kind == NamespaceKind::Pid && wanted.path.as_ref().is_some_and(|path| !path.is_empty())
+    };
+    if !linux.namespaces.iter().any(joins) {
+        return Ok(true);
+    }
+    let own = own_pids()?;
+    match clone::setns(&own, namespace::PID) {
+        Err(fault) if fault.errno == Errno::PERM => Ok(false),
+        result => result.map(|()| true).context("enter the own pid namespace"),
+    }
+}
+
+/// The pid namespace this process is in.
+pub fn own_pids() -> Result<OwnedFd> {
+    fs::openat(fs::CWD, c"/proc/self/ns/pid", fs::OFlags::RDONLY, fs::Mode::empty())
+        .context("open \"/proc/self/ns/pid\"")
 }
 
 fn time_offsets(offsets: &Map<TimeOffset>, new: bool) -> Result<Option<CString>> {
@@ -137,9 +160,9 @@ fn time_offsets(offsets: &Map<TimeOffset>, new: bool) -> Result<Option<CString>>
 mod tests {
     use super::*;
 
-    fn plan(namespaces: &str, privileged: bool) -> Result<Namespaces> {
+    fn plan(namespaces: &str, roams: bool) -> Result<Namespaces> {
         let text = format!(r#"{{"namespaces": {namespaces}}}"#);
-        Namespaces::plan(&serde_json::from_str(&text).unwrap(), privileged)
+        Namespaces::plan(&serde_json::from_str(&text).unwrap(), roams)
     }
 
     #[test]
@@ -163,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_middle_process_only_where_the_kernel_wants_one() {
-        for (namespaces, privileged, relay) in [
+        for (namespaces, roams, relay) in [
             (r#"[{"type":"user"},{"type":"pid"}]"#, false, false),
             (r#"[{"type":"user","path":"/u"},{"type":"pid"}]"#, true, true),
             (r#"[{"type":"user","path":"/u"},{"type":"uts"}]"#, true, false),
@@ -172,7 +195,7 @@ mod tests {
             (r#"[{"type":"pid","path":"/p"}]"#, false, true),
             (r#"[{"type":"user","path":"/u"},{"type":"pid","path":"/p"}]"#, true, true),
         ] {
-            assert_eq!(plan(namespaces, privileged).unwrap().relay, relay, "{namespaces} {privileged}");
+            assert_eq!(plan(namespaces, roams).unwrap().relay, relay, "{namespaces} {roams}");
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use super::child::{self, Inherited};
 use super::conversation::{Conversation, Milestone, Question, Reply, Trouble};
 use super::identity;
+use super::namespaces::own_pids;
 use super::plan::Plan;
 use crate::sys::clone::{self, CloneRequest, namespace};
 use crate::sys::process::{self, Pid};
@@ -41,7 +42,7 @@ pub fn begin<'p>(plan: &'p Plan, handover: Handover<'_>) -> Result<Launch<'p>> {
         lock: handover.lock.map(|lock| lock.as_raw_fd()),
         console: handover.console,
     };
-    let old_pid_namespace = enter_pid_namespace(plan)?;
+    let own_pids = enter_pid_namespace(plan)?;
     let relayed = !plan.relay.is_empty();
     let namespaces = if relayed { 0 } else { plan.namespaces };
     let request = CloneRequest { namespaces, cgroup: handover.cgroup, sibling: false };
@@ -67,7 +68,7 @@ pub fn begin<'p>(plan: &'p Plan, handover: Handover<'_>) -> Result<Launch<'p>> {
         pidfd: cloned.pidfd,
         released: false,
     };
-    if let Some(namespace) = old_pid_namespace {
+    if let Some(namespace) = own_pids {
         clone::setns(&namespace, namespace::PID).context("go back to the own pid namespace")?;
     }
     if relayed {
@@ -82,10 +83,9 @@ pub fn begin<'p>(plan: &'p Plan, handover: Handover<'_>) -> Result<Launch<'p>> {
 /// Children of this process are born in the pid namespace the plan joins; gives back the one to return to.
 fn enter_pid_namespace(plan: &Plan) -> Result<Option<OwnedFd>> {
     let Some(target) = plan.pid_namespace else { return Ok(None) };
-    let own = fs::openat(fs::CWD, c"/proc/self/ns/pid", fs::OFlags::RDONLY, fs::Mode::empty())
-        .context("open \"/proc/self/ns/pid\"")?;
+    let own = plan.comes_back.then(own_pids).transpose()?;
     clone::setns(crate::sys::borrow(target), namespace::PID).context("join the pid namespace")?;
-    Ok(Some(own))
+    Ok(own)
 }
 
 /// What to do about a clone the kernel refused.

@@ -21,6 +21,8 @@ pub struct Plan {
     pub network_beside: bool,
     /// Entered by the parent, because only children are born into it.
     pub pid_namespace: Option<RawFd>,
+    /// The parent leaves it again: there may be other children to come, such as hooks.
+    pub comes_back: bool,
     /// What a process in the middle does before it clones the child; empty where none is needed.
     pub relay: Vec<Step>,
     pub steps: Vec<Step>,
@@ -112,6 +114,7 @@ impl Plan {
             },
             network_beside,
             pid_namespace: pid_namespace(&namespaces.join, &joined, namespaces.relay),
+            comes_back: true,
             relay,
             words: held.map_or_else(Vec::new, |first| words(&steps, first, &identity.image)),
             steps,
@@ -171,6 +174,7 @@ impl Plan {
             namespaces: 0,
             network_beside: false,
             pid_namespace,
+            comes_back: false,
             relay,
             words: Vec::new(),
             steps,
@@ -206,6 +210,7 @@ impl Plan {
             namespaces: 0,
             network_beside: false,
             pid_namespace,
+            comes_back: false,
             relay,
             words: Vec::new(),
             steps,

@@ -7,21 +7,27 @@
 // Every test binary compiles this module and uses its own part of it.
 #![allow(dead_code, unused_imports, unused_macros)]
 
+mod apparmor;
 mod bundle;
 mod command;
 mod console;
 mod container;
+mod cri;
 mod leaks;
 mod needs;
+mod person;
 mod sessions;
 mod world;
 
+pub use apparmor::Profile;
 pub use bundle::{Bundle, ROOTFS_VARIABLE, rootfs};
 pub use command::{Deja, Finished, Running, binary, deja};
 pub use console::{Console, ConsoleSocket};
 pub use container::{Container, adopt_orphans};
+pub use cri::{Cri, Message};
 pub use leaks::Leaks;
 pub use needs::{first_missing, met, record_skip};
+pub use person::Person;
 pub use sessions::Sessions;
 pub use world::World;
 

@@ -113,6 +113,11 @@ impl World {
         Self { directory, keeper, init, cgroup: cgroup.to_owned() }
     }
 
+    /// The world's part of the cgroup tree as seen from outside.
+    pub fn cgroups(&self) -> &Path {
+        self.cgroup.parent().expect("the cgroup of commands is not the root")
+    }
+
     fn configure(&self, podman: &str) {
         self.write("/etc/containers/containers.conf.d/50-deja.conf", PODMAN);
         // Networks cost seconds under emulation: only tests of networks have one.
@@ -138,8 +143,13 @@ impl World {
 
     /// A command in the world behind the flags of this program.
     fn enter(&self, outer: &str, flags: &[&str], line: &str) -> Deja {
+        self.enter_in(&self.cgroup, outer, flags, line)
+    }
+
+    /// The same in this cgroup, as it is seen from outside.
+    pub fn enter_in(&self, cgroup: &Path, outer: &str, flags: &[&str], line: &str) -> Deja {
         let enter = ["--mount", "--net", "--pid", "--cgroup", "--wdns=/", "--target", &self.init];
-        let command = Deja::other(outer).args(flags).args(["bash", "-c", JOIN]).arg(&self.cgroup);
+        let command = Deja::other(outer).args(flags).args(["bash", "-c", JOIN]).arg(cgroup);
         command.arg("nsenter").args(enter).args(["--", "bash", "-c", line]).env("HOME", "/root")
     }
 
