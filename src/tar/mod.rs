@@ -20,7 +20,7 @@ mod tests;
 pub use compress::{Compression, Compressor, decompress};
 pub use pack::{Found, Packed, pack};
 pub use read::{Limits, Reader};
-pub use unpack::{Attributes, Unpacker};
+pub use unpack::{Attributes, Unpacker, remove};
 pub use write::Writer;
 
 /// What an entry is, with what only its kind has.

@@ -25,7 +25,7 @@ pub enum Attributes {
     None,
 }
 
-/// Unpacks into a directory. What stands in the way of an entry is replaced, but a directory by a directory.
+/// Unpacks into a directory. What stands in the way of an entry is replaced; a directory stays one where one comes.
 pub struct Unpacker<'d> {
     root: BorrowedFd<'d>,
     attributes: Attributes,
@@ -66,7 +66,7 @@ impl<'d> Unpacker<'d> {
         let (parent, name) = (parent.as_fd(), name.as_c_str());
         if entry.kind == Kind::Directory {
             if !is_directory(parent, name)? {
-                remove(parent, name)?;
+                self.make_way(parent, name)?;
                 fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?;
             }
             self.directories.insert(entry.name.clone(), entry.clone());
@@ -75,7 +75,7 @@ impl<'d> Unpacker<'d> {
         if let Kind::Link { target } = &entry.kind {
             return self.link(target, parent, name);
         }
-        remove(parent, name)?;
+        self.make_way(parent, name)?;
         let private = Mode::from_raw_mode(0o600);
         match &entry.kind {
             Kind::File => write_file(parent, name, entry, content)?,
@@ -99,11 +99,24 @@ impl<'d> Unpacker<'d> {
         let above = open_down(self.root, above)?.context("it is a link to what is not there")?;
         let last = CString::new(last)?;
         ensure!(!is_directory(above.as_fd(), &last)?, "it is a hard link to a directory");
-        remove(parent, name)?;
+        self.make_way(parent, name)?;
         match file::link_at(&above, &last, parent, name) {
             Err(fault) if fault.errno == Errno::NOENT => bail!("it is a link to what is not there"),
             result => Ok(result?),
         }
+    }
+
+    /// Takes away what stands where a new file comes. Only in a file system that changes may that be a full directory.
+    fn make_way(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+        if self.attributes == Attributes::All {
+            return remove_all(parent, name);
+        }
+        let flags = match kind_of(parent, name)? {
+            None => return Ok(()),
+            Some(FileType::Directory) => AtFlags::REMOVEDIR,
+            Some(_) => AtFlags::empty(),
+        };
+        fs::unlinkat(parent, name, flags).context("something else stands in its way")
     }
 
     /// The directory of a name, made if it is not there, and what is left of the name.
@@ -163,14 +176,26 @@ fn is_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
     kind_of(parent, name).map(|kind| kind == Some(FileType::Directory))
 }
 
-/// What stands in the way of a new file; a directory must be empty.
-fn remove(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    let flags = match kind_of(parent, name)? {
+/// Removes what is below `name`, and itself; nothing of that name is no error.
+pub fn remove(root: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let (above, last) = split(name);
+    let Some(parent) = open_down(root, above)? else { return Ok(()) };
+    remove_all(parent.as_fd(), &CString::new(last)?)
+}
+
+fn remove_all(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    let kind = match kind_of(parent, name)? {
         None => return Ok(()),
-        Some(FileType::Directory) => AtFlags::REMOVEDIR,
-        Some(_) => AtFlags::empty(),
+        Some(kind) => kind,
     };
-    fs::unlinkat(parent, name, flags).context("something else stands in its way")
+    if kind != FileType::Directory {
+        return Ok(fs::unlinkat(parent, name, AtFlags::empty())?);
+    }
+    let inside = open_down(parent, name.to_bytes())?.context("a directory has gone meanwhile")?;
+    let mut names = Vec::new();
+    fs::entries(&inside, |name, _| names.push(name.to_owned()))?;
+    names.iter().try_for_each(|name| remove_all(inside.as_fd(), name))?;
+    Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
 fn write_file(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry, content: &mut dyn Read) -> Result<()> {
