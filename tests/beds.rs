@@ -84,3 +84,44 @@ fn the_root_file_system_is_its_manifest() {
         .expect("scripts/rootfs");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
+
+/// Test binaries are programs that list their tests and run one; this one's second test fails once.
+const STEADY_AND_NOT: &str = r#"#!/bin/bash
+if [ "$1" = --list ]; then printf 'good: test\nonce: test\nbad: test\n'; exit; fi
+case $2 in good) ;; once) mkdir "$MARK" && exit 1 || exit 0 ;; bad) [ "$BAD" != 1 ] ;; esac
+"#;
+
+#[test]
+fn a_second_run_is_told_and_does_not_hide_what_is_broken() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = tempfile::tempdir().expect("a directory");
+    let program = place.path().join("tests");
+    std::fs::write(&program, STEADY_AND_NOT).expect("write a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make it one");
+    let results = |name: &str, bad: &str| {
+        let log = place.path().join(format!("log.{name}.{bad}"));
+        let output = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/run-tests"))
+            .arg("--log")
+            .arg(&log)
+            .arg(format!("{name}={}", program.display()))
+            .env("MARK", place.path().join(format!("mark.{name}.{bad}")))
+            .env("BAD", bad)
+            .env("DEJA_INSIDE", "native")
+            .output()
+            .expect("run the tests");
+        let mut lines: Vec<String> = std::fs::read_to_string(log.join("results"))
+            .expect("read the results")
+            .lines()
+            .filter_map(|line| line.rsplit_once(' ').map(|(verdict, _)| verdict.to_owned()))
+            .collect();
+        lines.sort();
+        (output.status.success(), lines.join(", "))
+    };
+    let (passes, verdicts) = results("some", "0");
+    assert_eq!((passes, verdicts.as_str()), (true, "ok some::bad, ok some::good, unsteady some::once"));
+    let (passes, verdicts) = results("some", "1");
+    assert_eq!((passes, verdicts.as_str()), (false, "FAILED some::bad, ok some::good, unsteady some::once"));
+    let (passes, verdicts) = results("attack_some", "0");
+    let attack = "FAILED attack_some::once, ok attack_some::bad, ok attack_some::good";
+    assert_eq!((passes, verdicts.as_str()), (false, attack));
+}

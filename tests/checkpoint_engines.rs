@@ -36,6 +36,9 @@ impl Podman {
         // podman finds a runtime by its name again when it imports a checkpoint.
         let deja = directory.path().join("deja");
         std::fs::copy(binary(), &deja).expect("copy deja");
+        // In /dev/shm its locks have one name for all of a machine, and other tests run beside this one.
+        let settings = "[engine]\nlock_type = \"file\"\n";
+        std::fs::write(directory.path().join("containers.conf"), settings).expect("write containers.conf");
         let podman = Self { directory, deja };
         let import = format!("tar -C {} -c . | {} import -q - {IMAGE}", rootfs().display(), podman.words());
         succeeds(&import);
@@ -45,8 +48,8 @@ impl Podman {
     fn words(&self) -> String {
         let (place, deja) = (self.directory.path().display(), self.deja.display());
         format!(
-            "podman --root {place}/root --runroot {place}/run --tmpdir {place}/tmp --runtime {deja} \
-             --cgroup-manager cgroupfs --events-backend none"
+            "env CONTAINERS_CONF_OVERRIDE={place}/containers.conf podman --root {place}/root --runroot {place}/run \
+             --tmpdir {place}/tmp --runtime {deja} --cgroup-manager cgroupfs --events-backend none"
         )
     }
 

@@ -1,13 +1,14 @@
 //! Stopping, continuing and killing what runs in a cgroup, all at once.
 
+use std::ffi::CStr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::watch::EventsFile;
-use super::{Cgroup, read_file, value_of, write_file};
+use super::{Cgroup, Mount, c_name, read_file, value_of, write_file};
 use crate::sys::process::{Pid, pidfd_find, pidfd_send_signal};
-use crate::sys::{self, AsFd, Errno, Fault};
+use crate::sys::{self, AsFd, Errno, Fault, Reason};
 
 const KILL: i32 = 9;
 
@@ -48,15 +49,7 @@ impl Cgroup {
     /// Whether everything in it is stopped, or will be as soon as the kernel gets hold of it: who comes in stops too.
     /// One that is gone is not frozen.
     pub fn is_frozen(&self) -> Result<bool> {
-        let frozen = read_file(self.as_fd(), c"cgroup.events").and_then(|events| {
-            // A cgroup above it may be the frozen one, which only the events tell.
-            Ok(value_of(&events, "frozen") == Some(1)
-                || read_file(self.as_fd(), c"cgroup.freeze")?.starts_with('1'))
-        });
-        match frozen {
-            Err(fault) if gone(&fault) => Ok(false),
-            result => result.map_err(|fault| self.failed("read", fault)),
-        }
+        is_frozen(|name| read_file(self.as_fd(), name)).map_err(|fault| self.failed("read", fault))
     }
 
     /// Whether a process runs in it or below; none does in one that is gone.
@@ -132,6 +125,25 @@ impl Cgroup {
             Err(fault) if gone(&fault) => Ok(Vec::new()),
             _ => self.processes(),
         }
+    }
+}
+
+impl Mount {
+    /// As `Cgroup::is_frozen`, for one of many: a look is not worth a descriptor of its directory.
+    pub fn is_frozen(&self, path: &str) -> Result<bool> {
+        is_frozen(|name| read_file(self.as_fd(), &c_name(&format!("{path}/{}", name.to_string_lossy()))))
+            .map_err(|fault| anyhow!("read cgroup {:?}: {}", self.full(path), Reason(fault.errno)))
+    }
+}
+
+fn is_frozen(read: impl Fn(&CStr) -> sys::Result<String>) -> sys::Result<bool> {
+    // A cgroup above it may be the frozen one, which only the events tell.
+    let frozen = read(c"cgroup.events").and_then(|events| {
+        Ok(value_of(&events, "frozen") == Some(1) || read(c"cgroup.freeze")?.starts_with('1'))
+    });
+    match frozen {
+        Err(fault) if gone(&fault) => Ok(false),
+        result => result,
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
+use super::Observer;
 use crate::cli::{self, Format};
 use crate::container::{Container, Status, Store};
 use crate::{error, log};
@@ -48,9 +49,10 @@ pub fn run(global: &cli::Global, arguments: &cli::List) -> Result<()> {
 /// One that is broken, or deleted meanwhile, does not keep the others from being listed.
 fn find(store: &Store, ids: &[String]) -> Vec<(Container, Status)> {
     let mut found = Vec::new();
+    let mut observer = Observer::default();
     for id in ids {
         let loaded = store.load(id).and_then(|container| {
-            let status = super::status(&container)?;
+            let status = observer.status(&container)?;
             Ok((container, status))
         });
         match loaded {

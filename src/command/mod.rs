@@ -192,7 +192,29 @@ fn cgroup_to(what: &str, container: &Container) -> Result<Cgroup> {
 }
 
 fn status(container: &Container) -> Result<Status> {
-    container.status(|place| cgroup(place)?.map_or(Ok(false), |cgroup| cgroup.is_frozen()))
+    Observer::default().status(container)
+}
+
+/// Who looks at many containers looks up the hierarchy of their cgroups once.
+#[derive(Default)]
+struct Observer {
+    mount: Option<Mount>,
+}
+
+impl Observer {
+    fn status(&mut self, container: &Container) -> Result<Status> {
+        container.status(|place| self.is_frozen(place))
+    }
+
+    fn is_frozen(&mut self, place: &CgroupPlace) -> Result<bool> {
+        if self.mount.as_ref().is_none_or(|known| known.path() != place.mount) {
+            self.mount = mount(place)?;
+        }
+        match &self.mount {
+            Some(mount) if !place.path.is_empty() => mount.is_frozen(&place.path),
+            _ => Ok(false),
+        }
+    }
 }
 
 /// The ids a verb is about: the one given, or with --regex all that match.

@@ -9,7 +9,7 @@ use super::check;
 use super::id::Id;
 use super::journal;
 use super::state::State;
-use super::store::{Found, Shelf, Store, remove_path};
+use super::store::{Found, Shelf, Store, remove_path, size_below};
 use super::transition::{Head, Transition};
 
 /// A transition as a candidate for staying.
@@ -110,7 +110,7 @@ pub fn collect(store: &Store, limit: Option<u64>) -> Result<Collected> {
     let weights = weights(store, &states)?;
     let mut layers = BTreeMap::new();
     for name in store.list(Shelf::Layers)? {
-        let size = store.size_below(&store.path(Shelf::Layers, &name))?;
+        let size = size_below(&store.path(Shelf::Layers, &name))?;
         layers.extend(Id::parse(&name).map(|id| (id, size)));
     }
     let live = live(store)?;
@@ -145,7 +145,7 @@ fn states(store: &Store) -> Result<BTreeMap<Id, State>> {
 
 fn weights(store: &Store, states: &BTreeMap<Id, State>) -> Result<BTreeMap<Id, Weight>> {
     let weight = |(id, state): (&Id, &State)| {
-        let bytes = store.size_below(&store.path(Shelf::States, &id.to_string()))?;
+        let bytes = size_below(&store.path(Shelf::States, &id.to_string()))?;
         Ok((*id, Weight { layers: state.layers.clone(), bytes }))
     };
     states.iter().map(weight).collect()
@@ -170,7 +170,7 @@ fn candidates(store: &Store) -> Result<Vec<Candidate>> {
         let Ok(Transition { head: Head { to, micros, .. }, .. }) = Transition::from_bytes(&content) else {
             continue;
         };
-        let bytes = store.size_below(&store.path(Shelf::Transitions, &name))?;
+        let bytes = size_below(&store.path(Shelf::Transitions, &name))?;
         found.push(Candidate { key, to, micros, bytes });
     }
     Ok(found)

@@ -341,23 +341,7 @@ impl Store {
 
     /// The bytes the store takes on the disk.
     pub fn size(&self) -> Result<u64> {
-        self.size_below(&self.root)
-    }
-
-    pub fn size_below(&self, path: &Path) -> Result<u64> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = match files::symlink_metadata(path) {
-            // Drafts come and go.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            result => result.with_context(|| format!("look at {path:?}"))?,
-        };
-        let mut bytes = metadata.blocks() * 512;
-        if metadata.is_dir() {
-            for entry in files::read_dir(path).with_context(|| format!("read {path:?}"))? {
-                bytes += self.size_below(&entry.with_context(|| format!("read {path:?}"))?.path())?;
-            }
-        }
-        Ok(bytes)
+        size_below(&self.root)
     }
 
     fn publish_layer(
@@ -437,6 +421,23 @@ impl Store {
     pub fn is_flattened(&self, id: &Id) -> bool {
         self.path(Shelf::Layers, &id.to_string()).join("flattened").exists()
     }
+}
+
+/// The bytes a file, or a directory with all in it, takes on the disk.
+pub fn size_below(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = match files::symlink_metadata(path) {
+        // Drafts come and go.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        result => result.with_context(|| format!("look at {path:?}"))?,
+    };
+    let mut bytes = metadata.blocks() * 512;
+    if metadata.is_dir() {
+        for entry in files::read_dir(path).with_context(|| format!("read {path:?}"))? {
+            bytes += size_below(&entry.with_context(|| format!("read {path:?}"))?.path())?;
+        }
+    }
+    Ok(bytes)
 }
 
 impl Nodes for Store {

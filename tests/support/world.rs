@@ -22,6 +22,8 @@ for place in /run /var/lib/containers /var/lib/docker /var/lib/containerd /etc/c
     mount -t tmpfs -o mode=755 tmpfs "$place"
 done
 mkdir -p /run/lock
+# podman keeps its locks there, under one name for all of a machine.
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 ip link set lo up
 if [ "$2" = systemd ]; then
     umount -l /sys/fs/cgroup
