@@ -11,15 +11,16 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session doctor spec error sys time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session doctor spec error sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
 //! session   -> error sys time trial
 //! hook      -> spec error sys
 //! doctor    -> checkpoint cgroup rdt sys
 //! fair      -> cgroup error sys
-//! checkpoint -> sys
+//! checkpoint -> sys tar
 //! systemd   -> cgroup sys
+//! tar       -> sys
 //! cgroup    -> spec error sys
 //! container -> error sys
 //! spec      -> error
@@ -60,5 +61,6 @@ pub mod spec;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod systemd;
+pub mod tar;
 pub mod time;
 pub mod trial;

@@ -66,8 +66,9 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Unable to connect to page server", "nobody serves pages at that address"),
 ];
 
-/// What failed, why as far as CRIU's log or its answer tells, and where more stands.
-pub fn explain(what: &str, log: &Path, errno: i32, message: Option<&str>) -> anyhow::Error {
+/// What failed, why as far as CRIU's log or its answer tells, and where more stands; that is nowhere if the log goes
+/// with this run.
+pub fn explain(what: &str, log: &Path, stays: bool, errno: i32, message: Option<&str>) -> anyhow::Error {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let said = first_error(&text).or(message).map(str::trim).filter(|said| !said.is_empty());
@@ -79,7 +80,10 @@ pub fn explain(what: &str, log: &Path, errno: i32, message: Option<&str>) -> any
         (None, 0) => "criu does not say why".to_owned(),
         (None, errno) => std::io::Error::from_raw_os_error(errno).to_string(),
     };
-    anyhow!("{what}: {reason}; more is in {log:?}")
+    match stays {
+        true => anyhow!("{what}: {reason}; more is in {log:?}"),
+        false => anyhow!("{what}: {reason}; --work-path keeps the log"),
+    }
 }
 
 fn meaning(said: &str) -> Option<&'static str> {
@@ -110,7 +114,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), log).unwrap();
         let path = file.path().to_owned();
-        let text = explain("checkpoint \"web\"", &path, 0, message).to_string();
+        let text = explain("checkpoint \"web\"", &path, true, 0, message).to_string();
         text.replace(&format!("{path:?}"), "LOG")
     }
 
@@ -131,7 +135,7 @@ mod tests {
         assert_eq!(explained("", Some("Error: x")), "checkpoint \"web\": criu: Error: x; more is in LOG");
         assert_eq!(explained("", None), "checkpoint \"web\": criu does not say why; more is in LOG");
         let nowhere = Path::new("/nowhere/dump.log");
-        let text = explain("x", nowhere, 17, None).to_string();
+        let text = explain("x", nowhere, true, 17, None).to_string();
         assert_eq!(text, "x: File exists (os error 17); more is in \"/nowhere/dump.log\"");
     }
 

@@ -45,16 +45,18 @@ pub struct Setting<'a> {
     /// The cgroup above is the root of a cgroup namespace.
     pub cgroup_namespace: bool,
     /// Becomes a mount of its own in a mount namespace of its own.
-    pub root: Option<Root>,
+    pub root: Option<Root<'a>>,
     /// Descriptors that the options name by number.
     pub inherited: Vec<RawFd>,
 }
 
 /// The root of a container to be.
-pub struct Root {
+pub struct Root<'a> {
     pub path: CString,
     /// CRIU brings the attributes of all mounts back but those of this one.
     pub readonly: bool,
+    /// A detached mount that comes over it, with the container's own changes.
+    pub layer: Option<BorrowedFd<'a>>,
 }
 
 /// CRIU stands still at this point of its work until it is told to go on.
@@ -224,16 +226,22 @@ fn prepare(setting: &Setting<'_>, socket: RawFd) -> sys::Result<()> {
     setting.inherited.iter().chain([&socket]).try_for_each(|fd| fs::keep_on_exec(sys::borrow(*fd)))
 }
 
-fn mount_root(root: &Root) -> sys::Result<()> {
+fn mount_root(root: &Root<'_>) -> sys::Result<()> {
     let tree = Lookup { recursive: true, nofollow: false };
     mount::mount_setattr(fs::CWD, c"/", tree, Change::propagation(Propagation::Slave))?;
-    let copy = mount::open_tree(fs::CWD, &root.path, tree)?;
-    mount::mount_setattr(&copy, c"", tree, Change::propagation(Propagation::Private))?;
-    if root.readonly {
-        let top = Lookup { recursive: false, nofollow: false };
-        mount::mount_setattr(&copy, c"", top, Change::attributes(attribute::RDONLY, 0))?;
+    match root.layer {
+        Some(layer) => attach_root(layer, root),
+        None => attach_root(mount::open_tree(fs::CWD, &root.path, tree)?.as_fd(), root),
     }
-    mount::move_mount(&copy, fs::CWD, &root.path)
+}
+
+fn attach_root(tree: BorrowedFd<'_>, root: &Root<'_>) -> sys::Result<()> {
+    let [top, all] = [false, true].map(|recursive| Lookup { recursive, nofollow: false });
+    mount::mount_setattr(tree, c"", all, Change::propagation(Propagation::Private))?;
+    if root.readonly {
+        mount::mount_setattr(tree, c"", top, Change::attributes(attribute::RDONLY, 0))?;
+    }
+    mount::move_mount(tree, fs::CWD, &root.path)
 }
 
 /// No message of CRIU begins with a zero.

@@ -3,11 +3,13 @@
 //! `mounts` and `request` are pure: what the container's mounts, namespaces and standard streams mean for CRIU, and
 //! the options that follow. `options` and `wire` put them into the bytes that `criu swrk` reads; `criu` starts it
 //! and talks to it; `cause` finds in its log why something failed; `image` says what on disk counts as an image.
+//! `archive` is the layout in which engines hand images around.
 //! `check` tells beforehand what could not be saved, from what `survey` has read.
 //!
 //! Nothing here knows records or cgroups. CRIU is a program of its own and runs beside the container: what it is
 //! told decides everything, so all of it is data that tests can look at.
 
+mod archive;
 mod cause;
 mod check;
 mod criu;
@@ -18,6 +20,10 @@ mod request;
 mod survey;
 mod wire;
 
+pub use archive::{
+    CHANGES, CONFIG_DUMP, ConfigDump, DELETED, IMAGE, LONGEST_LIST, NEVER, Part, REMARKS, SPEC_DUMP, deleted,
+    limits, part,
+};
 pub use cause::explain;
 pub use check::{Allowed, Obstacle, obstacles};
 pub use criu::{Answer, Notice, Root, Setting, Work, find_program, run};

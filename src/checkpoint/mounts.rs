@@ -24,6 +24,8 @@ pub struct Mounted {
     pub root: String,
     pub point: String,
     pub kind: String,
+    /// What the file system was made with.
+    pub options: String,
     pub idmapped: bool,
 }
 
@@ -63,6 +65,7 @@ pub fn parse(mountinfo: &str) -> Result<Vec<Mounted>> {
             root: unescape(root),
             point: unescape(point),
             kind: right.split(' ').next()?.to_owned(),
+            options: unescape(right.split(' ').nth(2).unwrap_or_default()),
             idmapped: options.split(',').any(|option| option == "idmapped"),
         })
     };

@@ -24,8 +24,8 @@ pub use man::pages;
 pub use shared::{Global, Launch, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, CgroupsMode, Format, Grouping, Interval, Level, LogFormat, NetworkLock, SIGNALS,
-    SharePolicy, Signal, SortKey, Switch, UserSpec, WeightMeaning,
+    Bytes, CgroupManager, CgroupsMode, Compression, Format, Grouping, Interval, Level, LogFormat,
+    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, Switch, UserSpec, WeightMeaning,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,

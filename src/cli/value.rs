@@ -301,6 +301,13 @@ choices! {
         Full = "full",
         Strict = "strict",
     }
+    /// What lies around an archive.
+    Compression {
+        None = "none",
+        Gzip = "gzip",
+        #[default]
+        Zstd = "zstd",
+    }
     /// How CRIU holds the network.
     NetworkLock {
         #[default]
@@ -361,7 +368,7 @@ macro_rules! plain_slots {
     )*};
 }
 
-plain_slots!(Format, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
+plain_slots!(Compression, Format, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
 
 /// A field that takes words from behind the flags.
 pub trait Place {

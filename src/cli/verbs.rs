@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::shared::{Launch, SessionPlace};
 use super::table::{Flag, FlagSet, Given, Page, verbs};
 use super::value::{
-    Bytes, CgroupsMode, Format, Grouping, Interval, NetworkLock, Place, SharePolicy, Signal, Slot, SortKey,
-    UserSpec, WeightMeaning,
+    Bytes, CgroupsMode, Compression, Format, Grouping, Interval, NetworkLock, Place, SharePolicy, Signal,
+    Slot, SortKey, UserSpec, WeightMeaning,
 };
 use crate::error::Failure;
 
@@ -228,6 +228,9 @@ verbs! {
         empty_ns: Vec<String> = "empty-ns", "KIND", "leave out what is in this namespace; may be repeated";
         auto_dedup: bool = "auto-dedup", "", "drop pages that the parent image holds too";
         network_lock: Option<NetworkLock> = "network-lock", "iptables|nftables|skip", "how the network is held meanwhile (default: not at all, but for --tcp-established)";
+        export: Option<PathBuf> = "export", "FILE", "write an archive of the image, as podman and CRI-O exchange them";
+        compress: Compression = "compress", "none|gzip|zstd", "how the archive is compressed (default: zstd)";
+        rootfs_image: Option<String> = "rootfs-image", "NAME", "the image the root file system is of, for whoever reads the archive";
     }
 
     /// Makes a container from what checkpoint has saved, with the mounts, limits and hooks of the bundle's
@@ -256,6 +259,9 @@ verbs! {
         lazy_pages: bool = "lazy-pages", "", "fetch memory when it is asked for";
         lsm_profile: Option<String> = "lsm-profile", "TYPE:NAME", "security profile to restore with";
         lsm_mount_context: Option<String> = "lsm-mount-context", "CONTEXT", "SELinux context of the mounts";
+        import: Option<PathBuf> = "import", "FILE", "restore from an archive";
+        copies: Option<u32> = "copies", "N", "make N containers, <container-id>-1 to -N, each with changes of its own";
+        copy: Option<u32> = "copy", "N", "make the N-th of --copies only";
         network_lock: Option<NetworkLock> = "network-lock", "iptables|nftables|skip", "how the network is held meanwhile (default: not at all, but for --tcp-established)";
     }
 

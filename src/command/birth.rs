@@ -76,6 +76,7 @@ pub fn bring_up<'b>(
         spec: blueprint.spec,
         id: request.id,
         manager: request.global.cgroup_manager(),
+        copy: None,
     })?;
     let mut record = blueprint.record(request.id);
     record.straight = !request.hold;

@@ -8,6 +8,7 @@ mod blueprint;
 mod bundle;
 mod checkpoint;
 mod completion;
+mod copies;
 mod create;
 mod delete;
 mod doctor;
@@ -18,7 +19,9 @@ mod features;
 mod filters;
 mod foreground;
 mod help;
+mod import;
 mod kill;
+mod layer;
 mod list;
 mod man;
 mod mounts;
@@ -30,6 +33,7 @@ mod ps;
 mod restore;
 mod resume;
 mod run;
+mod scratch;
 mod seal;
 mod session;
 mod spec;
@@ -75,7 +79,7 @@ pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
     match verb {
         Verb::Run(arguments) => return run::run(global, arguments),
         Verb::Exec(arguments) => return exec::run(global, arguments),
-        Verb::Restore(arguments) => return restore::run(global, arguments),
+        Verb::Restore(given) => return restore::run(global, given, arguments),
         Verb::Checkpoint(arguments) => return checkpoint::run(global, arguments),
         Verb::Doctor(arguments) => return doctor::run(global, arguments),
         Verb::Create(arguments) => create::run(global, arguments),

@@ -1,5 +1,6 @@
 //! The cgroup of a new container: who makes it, where it goes, what it limits, and what the record remembers of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
@@ -29,6 +30,8 @@ pub struct Request<'a> {
     pub spec: &'a Spec<'a>,
     pub id: &'a str,
     pub manager: CgroupManager,
+    /// Ends the name, where one config is that of many containers.
+    pub copy: Option<u32>,
 }
 
 /// A cgroup that was made, and what keeps it until the container is in it.
@@ -42,7 +45,13 @@ impl Place {
         let linux = request.spec.linux.as_ref().context("config.json: linux is missing")?;
         let nothing = Resources::default();
         let resources = linux.resources.as_ref().unwrap_or(&nothing);
-        let asked = linux.cgroups_path.as_str();
+        let asked = match request.copy {
+            Some(copy) if !linux.cgroups_path.as_str().is_empty() => {
+                Cow::Owned(format!("{}-{copy}", linux.cgroups_path.as_str()))
+            }
+            _ => Cow::Borrowed(linux.cgroups_path.as_str()),
+        };
+        let asked = asked.as_ref();
         let devices = Filter::new(&resources.devices).context("linux.resources.devices")?;
         let named = !asked.is_empty();
         if request.manager == CgroupManager::Disabled {

@@ -3,9 +3,9 @@
 //! The record is on disk before the first process exists, as for `create`; limits are set, and everybody is told,
 //! when all processes are there and none of them runs yet.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -16,9 +16,11 @@ use super::checkpoint::{
     cgroup_mode, config_file, empty_namespaces, image_path, network_lock, work_directory,
 };
 use super::foreground::Foreground;
+use super::layer::Layer;
 use super::place::{self, Place};
+use super::scratch::Scratch;
 use super::terminal::Console;
-use super::{delete, notify, outside};
+use super::{copies, delete, import, notify, outside};
 use crate::cgroup::Cgroup;
 use crate::checkpoint::{
     self, Answer, Asked, Image, Intended, Notice, Options, RESTORE_LOG, Root, Setting, Work,
@@ -35,7 +37,15 @@ use crate::sys::process::{self, Pid};
 use crate::sys::{AsFd, AsRawFd, OwnedFd, fs, socket};
 use crate::trial;
 
-pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
+/// `words` are those deja was called with.
+pub fn run(global: &Global, arguments: &cli::Restore, words: &[OsString]) -> Result<i32> {
+    match arguments.copies {
+        Some(number) if arguments.copy.is_none() => copies::run(arguments, number, words).map(|()| 0),
+        _ => restore(global, arguments),
+    }
+}
+
+fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let mut asked = asked(global, arguments)?;
     let store = super::store(global)?;
     let bundle = Bundle::read(arguments.bundle.as_deref(), None)?;
@@ -45,8 +55,8 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     if blueprint.linux.intel_rdt.is_some() {
         return Err(Failure::input("linux.intelRdt is not implemented for restored containers").into());
     }
-    let image_path = image_path(arguments.image_path.as_deref())?;
-    let image = Image::open(&image_path)?;
+    let source = Source::choose(arguments)?;
+    let image = Image::open(&source.image_path)?;
     let program = checkpoint::find_program(std::env::var_os("PATH").as_deref())?;
     let socket = arguments.console_socket.as_deref();
     let console = Console::choose(blueprint.process.terminal, socket, arguments.detach)?;
@@ -55,19 +65,26 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     }
     let foreground = (!arguments.detach).then(Foreground::begin).transpose()?;
 
-    let reservation = store.reserve(&arguments.id)?;
-    let mut home = Home::make(global, &arguments.id, &blueprint, reservation, &bundle.config)?;
+    let id = copies::id(arguments);
+    let what = format!("restore {id:?}");
+    let reservation = store.reserve(&id)?;
+    let mut home = Home::make(global, &id, &blueprint, reservation, &bundle.config, arguments.copy)?;
+    let layer = home.layer(&source)?;
     let joined = Joined::open(&blueprint)?;
-    let work_path = arguments.work_path.as_deref().unwrap_or(&image_path);
-    let work = work_directory(work_path)?;
+    let work = work_directory(source.work_path(arguments))?;
     let searchable = Searchable::make(blueprint.linux, &image)?;
     let options = home.options(&asked, &blueprint, &image, &joined, &work)?;
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
+    let root = Root {
+        path: CString::new(home.record.rootfs.as_str())?,
+        readonly,
+        layer: layer.as_ref().map(Layer::mounted),
+    };
     let setting = Setting {
         program,
         cgroup: home.cgroup.as_ref().map(AsFd::as_fd),
         cgroup_namespace: blueprint.namespaces.is_new(namespace::CGROUP),
-        root: Some(Root { path: CString::new(home.record.rootfs.as_str())?, readonly }),
+        root: Some(root),
         inherited: joined.0.iter().map(|(_, _, fd)| fd.as_raw_fd()).collect(),
     };
     let mut arrival = Arrival {
@@ -84,13 +101,10 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let answer = checkpoint::run(Work::Restore, &options, &setting, &mut |notice| arrival.notice(notice));
     drop(searchable);
     let master = arrival.master.take();
-    let what = format!("restore {:?}", arguments.id);
-    match answer.with_context(|| what.clone())? {
-        Answer::Done { .. } => (),
-        Answer::Failed { errno, message } => {
-            return Err(checkpoint::explain(&what, &work_path.join(RESTORE_LOG), errno, message.as_deref()));
-        }
+    if let Answer::Failed { errno, message } = answer.with_context(|| what.clone())? {
+        return Err(source.explain(arguments, &what, errno, message.as_deref()));
     }
+    drop(source);
     let container = home.settle()?;
     let Some(mut foreground) = foreground else { return Ok(0) };
     let pid = Pid::from_raw(container.record.pid).context("criu restored no process")?;
@@ -107,7 +121,8 @@ pub fn run(global: &Global, arguments: &cli::Restore) -> Result<i32> {
 fn asked(global: &Global, arguments: &cli::Restore) -> Result<Asked> {
     Ok(Asked {
         tcp_established: arguments.tcp_established,
-        tcp_close: arguments.tcp_close,
+        // Only one of many can go on with a connection.
+        tcp_close: arguments.tcp_close || arguments.copy.is_some(),
         ext_unix_sk: arguments.ext_unix_sk,
         shell_job: arguments.shell_job,
         file_locks: arguments.file_locks,
@@ -121,6 +136,44 @@ fn asked(global: &Global, arguments: &cli::Restore) -> Result<Asked> {
         verbose: global.level() == Level::Debug,
         ..Asked::default()
     })
+}
+
+/// Where the image is, and a place for this run alone where nothing may be written beside it.
+struct Source {
+    image_path: PathBuf,
+    scratch: Option<Scratch>,
+}
+
+impl Source {
+    fn choose(arguments: &cli::Restore) -> Result<Self> {
+        let Some(archive) = &arguments.import else {
+            let image_path = image_path(arguments.image_path.as_deref())?;
+            // All copies read one image, and leave it as it is.
+            let scratch = arguments.copy.map(|_| Scratch::make()).transpose()?;
+            return Ok(Self { image_path, scratch });
+        };
+        if arguments.image_path.is_some() {
+            return Err(Failure::usage("--import and --image-path both name what to restore from").into());
+        }
+        let scratch = import::unpack(archive)?;
+        Ok(Self { image_path: scratch.path().join(checkpoint::IMAGE), scratch: Some(scratch) })
+    }
+
+    fn work_path<'s>(&'s self, arguments: &'s cli::Restore) -> &'s Path {
+        let own = self.scratch.as_ref().map(Scratch::path);
+        arguments.work_path.as_deref().or(own).unwrap_or(&self.image_path)
+    }
+
+    fn explain(
+        &self,
+        arguments: &cli::Restore,
+        what: &str,
+        errno: i32,
+        message: Option<&str>,
+    ) -> anyhow::Error {
+        let stays = arguments.work_path.is_some() || self.scratch.is_none();
+        checkpoint::explain(what, &self.work_path(arguments).join(RESTORE_LOG), stays, errno, message)
+    }
 }
 
 /// The processes of a user namespace read their image while they are nobody's, and so everybody may search the
@@ -172,8 +225,9 @@ impl Home {
         blueprint: &Blueprint<'_>,
         reservation: Reservation,
         config: &[u8],
+        copy: Option<u32>,
     ) -> Result<Self> {
-        let request = place::Request { spec: blueprint.spec, id, manager: global.cgroup_manager() };
+        let request = place::Request { spec: blueprint.spec, id, manager: global.cgroup_manager(), copy };
         let place = Place::choose(&request)?;
         let mut record = blueprint.record(id);
         record.cgroup = place.intended();
@@ -215,6 +269,15 @@ impl Home {
             joined: &joined.as_request(),
         };
         checkpoint::restore(asked, &request)
+    }
+
+    /// Neither the changes that an archive brings nor those of a copy touch the bundle.
+    fn layer(&self, source: &Source) -> Result<Option<Layer>> {
+        let Some(scratch) = &source.scratch else { return Ok(None) };
+        trial::point("make a layer of its own")?;
+        let layer = Layer::make(self.reservation.path(), &self.record.rootfs)?;
+        layer.change(scratch)?;
+        Ok(Some(layer))
     }
 
     fn intended(&self, blueprint: &Blueprint<'_>) -> Result<Intended> {

@@ -4,12 +4,15 @@
 //! an image, or both.
 
 mod check;
+mod export;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use self::export::Export;
 use super::outside;
 use crate::cgroup::Cgroup;
 use crate::checkpoint::{
@@ -37,6 +40,7 @@ pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<i32> {
 
 fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let mut asked = asked(global, arguments)?;
+    export::check(arguments)?;
     let image_path = image_path(arguments.image_path.as_deref())?;
     check_parent(&image_path, arguments.parent_path.as_deref())?;
     let container = super::store(global)?.load(&arguments.id)?;
@@ -48,34 +52,57 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let spec = spec::load(&config)?;
     asked.config_file = config_file(&spec);
     let facts = Facts::read(&container, &spec)?;
+    trial::point("begin the archive")?;
+    let mut export = export::begin(arguments, &facts.mounted)?;
+    let own_image = export.as_ref().and_then(|export| export.image.clone());
+    let image_path = own_image.as_ref().unwrap_or(&image_path);
 
     trial::point("begin the image")?;
     let kind = if asked.pre_dump { Kind::PreDump } else { Kind::Dump };
-    let (image, mut manifest) = Image::begin(&image_path, container.id(), kind)?;
-    manifest.outside = facts.outside.iter().map(|one| one.name.clone()).collect();
-    manifest.outside.sort();
-    manifest.outside.dedup();
+    let (image, mut manifest) = Image::begin(image_path, container.id(), kind)?;
+    manifest.outside = facts.names_outside();
     manifest.streams.clone_from(&container.record.streams);
-    let work_path = arguments.work_path.as_deref().unwrap_or(&image_path);
+    let work_path = arguments.work_path.as_deref().unwrap_or(image_path);
     let work = work_directory(work_path)?;
     let options = checkpoint::dump(&asked, &facts.dump(&container, &image, &work));
     trial::point("stop the processes")?;
     let frozen = Frozen::take(&container, status)?;
     let setting = Setting { program, ..Setting::default() };
-    let mut end = End { image: &image, manifest: Some(manifest), status_fd: arguments.status_fd };
+    let mut end = End {
+        image: &image,
+        manifest: Some(manifest),
+        status_fd: arguments.status_fd,
+        export: export.as_mut(),
+        container: &container,
+        leave_running: arguments.leave_running,
+    };
     let what = if asked.pre_dump { Work::PreDump } else { Work::Dump };
     // Should CRIU be killed, what it has started comes to us.
     process::set_child_subreaper()?;
     trial::point("let criu work")?;
     let answer = checkpoint::run(what, &options, &setting, &mut |notice| end.notice(notice));
-    match answer.with_context(|| format!("checkpoint {:?}", container.id()))? {
+    let of = || format!("checkpoint {:?}", container.id());
+    match answer.with_context(of)? {
         Answer::Done { .. } => end.complete()?,
         Answer::Failed { errno, message } => {
-            let what = format!("checkpoint {:?}", container.id());
-            return Err(checkpoint::explain(&what, &work_path.join(DUMP_LOG), errno, message.as_deref()));
+            // The image of an archive that does not come about goes, too.
+            let stays = arguments.work_path.is_some() || own_image.is_none();
+            return Err(checkpoint::explain(
+                &of(),
+                &work_path.join(DUMP_LOG),
+                stays,
+                errno,
+                message.as_deref(),
+            ));
         }
     }
     drop(frozen);
+    if let Some(mut export) = export {
+        if arguments.leave_running {
+            export.write(&container, image_path)?;
+        }
+        export.finish(work_path)?;
+    }
     if asked.leave_running || asked.pre_dump {
         return Ok(());
     }
@@ -191,6 +218,7 @@ fn mount_table(pid: i32) -> Result<String> {
 struct Facts {
     pid: i32,
     outside: Vec<checkpoint::Outside>,
+    mounted: Vec<checkpoint::Mounted>,
     joined: Vec<(u64, u64)>,
 }
 
@@ -212,8 +240,15 @@ impl Facts {
         Ok(Self {
             pid,
             outside: checkpoint::outside(&mounted, &intended),
+            mounted,
             joined: kinds.map(inode).collect::<Result<_>>()?,
         })
+    }
+
+    /// Each once.
+    fn names_outside(&self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.outside.iter().map(|one| &one.name).collect();
+        names.into_iter().cloned().collect()
     }
 
     fn dump<'a>(&'a self, container: &'a Container, image: &Image, work: &OwnedFd) -> Dump<'a> {
@@ -262,6 +297,9 @@ struct End<'i> {
     image: &'i Image,
     manifest: Option<Manifest>,
     status_fd: Option<i32>,
+    export: Option<&'i mut Export>,
+    container: &'i Container,
+    leave_running: bool,
 }
 
 impl End<'_> {
@@ -277,7 +315,15 @@ impl End<'_> {
     }
 
     fn complete(&mut self) -> Result<()> {
-        self.manifest.take().map_or(Ok(()), |manifest| self.image.complete(manifest))
+        let Some(manifest) = self.manifest.take() else { return Ok(()) };
+        self.image.complete(manifest)?;
+        let Some(export) = &mut self.export else { return Ok(()) };
+        trial::point("write the archive")?;
+        export.capture()?;
+        if self.leave_running {
+            return Ok(());
+        }
+        export.write(self.container, &self.image.path)
     }
 
     /// Whoever migrates waits for this before it asks for pages.
