@@ -19,6 +19,7 @@
 //! fair      -> cgroup error sys
 //! checkpoint -> sys
 //! systemd   -> cgroup sys
+//! tar       -> sys
 //! cgroup    -> spec error sys
 //! container -> error sys
 //! spec      -> error
@@ -58,5 +59,6 @@ pub mod spec;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod systemd;
+pub mod tar;
 pub mod time;
 pub mod trial;

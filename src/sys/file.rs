@@ -56,6 +56,11 @@ pub fn link(path: &CStr, dir: impl AsFd, name: &CStr) -> Result<()> {
     fs::linkat(fs::CWD, path, dir, name, fs::AtFlags::empty()).map_err(|errno| Call::Link.fault(errno))
 }
 
+/// As `link`, for a file below an open directory; a link itself is not followed.
+pub fn link_at(from: impl AsFd, old: &CStr, to: impl AsFd, new: &CStr) -> Result<()> {
+    fs::linkat(from, old, to, new, fs::AtFlags::empty()).map_err(|errno| Call::Link.fault(errno))
+}
+
 /// The next stretch of data at or after `offset`, as its begin and its end; None: only a hole is left.
 pub fn next_data(fd: impl AsFd, offset: u64) -> Result<Option<(u64, u64)>> {
     let begin = match fs::seek(&fd, fs::SeekFrom::Data(offset)) {
