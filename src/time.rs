@@ -11,6 +11,11 @@ impl Moment {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
+    /// Whole seconds since 1970.
+    pub fn since_1970(self) -> u64 {
+        self.0.as_secs()
+    }
+
     /// `2026-11-20T23:43:51Z`.
     pub fn seconds(self) -> String {
         format!("{}Z", self.date_and_time())

@@ -186,6 +186,20 @@ fn a_long_history_is_flattened_and_shows_the_same() {
 }
 
 #[test]
+fn copies_of_deja_that_are_no_longer_used_go() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    let copies = ["init-0123456789ab", "init-ba9876543210"].map(|name| sessions.store().join(name));
+    copies.iter().for_each(|path| std::fs::write(path, "deja").expect("a copy"));
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let old = std::fs::File::options().write(true).open(&copies[0]).expect("the old copy");
+    old.set_modified(past).expect("an old time");
+    sessions.shell("ada", "true").ok();
+    // The other may be in use by somebody who has just made it.
+    assert_eq!(copies.map(|path| path.exists()), [false, true]);
+}
+
+#[test]
 fn a_collection_keeps_what_sessions_stand_on_and_drops_what_saves_least() {
     requires!(bed, overlay);
     let sessions = Sessions::new(&["ada", "bob"]);

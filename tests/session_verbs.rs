@@ -173,26 +173,3 @@ fn an_exported_state_is_a_plain_tree_and_the_same_state_elsewhere() {
     sessions.verb("export").arg("ada").arg(&again).ok();
     assert_eq!(std::fs::read_to_string(again.join("srv/x")).expect("a file"), "x\n");
 }
-
-#[test]
-fn a_result_that_differs_from_run_to_run_is_found_out_and_dropped() {
-    requires!(bed, overlay);
-    let sessions = Sessions::new(&["ada"]);
-    let verify = |text: &str| sessions.verb("exec").args(["--verify", "ada", "-c", text]);
-    sessions.shell("ada", "echo same > /tmp/f; cat /tmp/f").ok();
-    sessions.verb("undo").arg("ada").ok();
-    verify("echo same > /tmp/f; cat /tmp/f").ok().assert_stdout("same");
-    for (text, what) in [
-        ("cat /proc/sys/kernel/random/uuid", "its standard output differs"),
-        ("cat /proc/sys/kernel/random/uuid > /tmp/id", "the state it leads to differs"),
-    ] {
-        sessions.shell("ada", text).ok();
-        sessions.verb("undo").arg("ada").ok();
-        let before = sessions.state("ada");
-        verify(text).fails().assert_says(what);
-        assert_eq!(sessions.state("ada"), before);
-        sessions.shell("ada", text).ok();
-        assert_eq!(sessions.acts("ada").last().map(String::as_str), Some("run"));
-        sessions.verb("undo").arg("ada").ok();
-    }
-}

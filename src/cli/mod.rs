@@ -24,15 +24,16 @@ pub use man::pages;
 pub use shared::{Global, Launch, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, CgroupsMode, Compression, Format, Grouping, Interval, Level, LogFormat,
-    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, Switch, UserSpec, WeightMeaning,
+    Bytes, CgroupManager, CgroupsMode, Choice, Compression, Format, Grouping, Interval, Level, LogFormat,
+    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, Switch, UserSpec, Variation, WeightMeaning,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
     FairSimulate, FairStatus, Features, Help, Kill, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume,
-    Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionExec, SessionExplain, SessionExport,
-    SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew, SessionRename,
-    SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State, Top, Update, Verb,
+    Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionExec, SessionExplain,
+    SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew,
+    SessionPolicy, SessionRename, SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State,
+    Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -315,6 +315,17 @@ choices! {
         Nftables = "nftables",
         Skip = "skip",
     }
+    /// What happens to a session's command whose results vary.
+    Variation {
+        #[default]
+        Replay = "replay",
+        Run = "run",
+    }
+    Choice {
+        #[default]
+        No = "no" | "false",
+        Yes = "yes" | "true",
+    }
     /// A setting that deja may find out by itself.
     Switch {
         #[default]

@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::shared::{Launch, SessionPlace};
 use super::table::{Flag, FlagSet, Given, Page, verbs};
 use super::value::{
-    Bytes, CgroupsMode, Compression, Format, Grouping, Interval, NetworkLock, Place, SharePolicy, Signal,
-    Slot, SortKey, UserSpec, WeightMeaning,
+    Bytes, CgroupsMode, Choice, Compression, Format, Grouping, Interval, NetworkLock, Place, SharePolicy,
+    Signal, Slot, SortKey, UserSpec, Variation, WeightMeaning,
 };
 use crate::error::Failure;
 
@@ -395,7 +395,8 @@ verbs! {
         user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "run as this user, by number (default: 0:0)";
         timeout: Option<Interval> = "timeout", "DURATION", "end the command when it takes longer; the exit code is 124 then";
         timing: bool = "timing", "", "replay with the pauses of the first run";
-        verify: bool = "verify", "", "run a hit again and compare; a result that differs is no longer given to anybody";
+        verify: bool = "verify", "", "run a hit again and compare; session policy says what becomes of a result that differs";
+        network: bool = "network", "", "give the command the machine's network; its result expires";
     }
 
     /// Prints where each session stands and how many of its commands were hits.
@@ -499,6 +500,34 @@ verbs! {
         env: Vec<String> = "env" | 'e', "NAME=VALUE", "as for session exec; may be repeated";
         cwd: Option<String> = "cwd", "DIR", "as for session exec";
         user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "as for session exec";
+        network: bool = "network", "", "as for session exec";
+    }
+
+    /// Without flags, prints it. --sample and --twice say how often runs are compared with one another, --output and
+    /// --state what happens to a command whose runs were found to differ: its first result is replayed for everybody,
+    /// or everybody's run is their own.
+    SessionPolicy "session policy" "";
+    "say what becomes of commands whose results vary";
+    "session policy --sample 2 --twice=yes";
+    with at: SessionPlace;
+    places {}
+    flags {
+        sample: Option<u32> = "sample", "PERCENT", "run so many of a hundred hits again and compare (default: 0)";
+        twice: Option<Choice> = "twice", "yes|no", "compare the first runs of a command with a second (default: no)";
+        output: Option<Variation> = "output", "replay|run", "when only the output varies (default: replay)";
+        state: Option<Variation> = "state", "replay|run", "when the state or the exit code varies (default: run)";
+        network: Option<Interval> = "network", "DURATION", "how long a result that used the network is given to others (default: 1h)";
+    }
+
+    /// Nobody is given it any more, nor what was run from it, nor what came of that, unless something else leads there,
+    /// too. Sessions that stand there are named and stay; what leads there again later is not kept for others.
+    SessionDisown "session disown" "<state>";
+    "withdraw a state that turned out wrong";
+    "session disown 3f2a91";
+    with at: SessionPlace;
+    places { state: String, }
+    flags {
+        take_back: bool = "take-back", "", "let results lead to the state again";
     }
 
     /// Every state that a session began with, below each the commands that were run from it and where they led, with

@@ -29,6 +29,7 @@ pub fn verify(store: &Store) -> Result<Findings> {
     let nodes = check.nodes()?;
     let states = check.states(&layers, &nodes)?;
     check.transitions(&states)?;
+    [Shelf::Habits, Shelf::Disowned, Shelf::Policy].into_iter().try_for_each(|shelf| check.files(shelf))?;
     check.sessions(&states)?;
     Ok(check.findings)
 }
@@ -55,6 +56,18 @@ impl Check<'_> {
             }
         }
         Ok(whole)
+    }
+
+    /// Files that nothing else depends on.
+    fn files(&mut self, shelf: Shelf) -> Result<()> {
+        for name in self.store.list(shelf)? {
+            self.findings.checked += 1;
+            if !matches!(self.store.get(shelf, &name)?, Found::Whole(_)) {
+                remove_path(&self.store.path(shelf, &name))?;
+                self.findings.removed.push(format!("{}/{name}", shelf.name()));
+            }
+        }
+        Ok(())
     }
 
     fn layers(&mut self) -> Result<BTreeSet<Id>> {

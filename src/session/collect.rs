@@ -11,6 +11,7 @@ use super::journal;
 use super::state::State;
 use super::store::{Found, Shelf, Store, remove_path, size_below};
 use super::transition::{Head, Transition};
+use crate::time::Moment;
 
 /// A transition as a candidate for staying.
 #[derive(Clone, Debug)]
@@ -160,16 +161,20 @@ fn live(store: &Store) -> Result<BTreeSet<Id>> {
     Ok(live)
 }
 
+/// Results whose time is over are none.
 fn candidates(store: &Store) -> Result<Vec<Candidate>> {
+    let now = Moment::now().since_1970();
     let mut found = Vec::new();
     for name in store.list(Shelf::Transitions)? {
         let (Some(key), Found::Whole(content)) = (Id::parse(&name), store.get(Shelf::Transitions, &name)?)
         else {
             continue;
         };
-        let Ok(Transition { head: Head { to, micros, .. }, .. }) = Transition::from_bytes(&content) else {
+        let Ok(Transition { head, .. }) = Transition::from_bytes(&content) else { continue };
+        if !head.is_fresh(now) {
             continue;
-        };
+        }
+        let Head { to, micros, .. } = head;
         let bytes = size_below(&store.path(Shelf::Transitions, &name))?;
         found.push(Candidate { key, to, micros, bytes });
     }

@@ -195,6 +195,11 @@ impl Session {
         Ok(())
     }
 
+    /// How far the session has come, as a number that grows with every step.
+    pub fn position(&self) -> u64 {
+        self.end
+    }
+
     pub fn steps(&self) -> Result<Vec<Step>> {
         read(&self.path)
     }

@@ -43,6 +43,8 @@ pub struct Command {
     pub gid: u32,
     /// The digest of standard input; None: it is empty.
     pub stdin: Option<Id>,
+    /// It has the machine's own network.
+    pub network: bool,
 }
 
 /// Raised when containers of sessions change in a way that programs can see.
@@ -69,7 +71,7 @@ impl Command {
         push("user", format!("{}:{}", self.uid, self.gid));
         push("standard input", self.stdin.map_or_else(|| "empty".to_owned(), |id| id.to_string()));
         push("terminal", "none".to_owned());
-        push("network", "none".to_owned());
+        push("network", if self.network { "the machine's" } else { "none" }.to_owned());
         facts
     }
 }
@@ -117,6 +119,7 @@ mod tests {
             uid: 0,
             gid: 0,
             stdin: None,
+            network: false,
         }
     }
 
@@ -133,6 +136,7 @@ mod tests {
             Command { cwd: Some("/tmp".to_owned()), ..base.clone() },
             Command { uid: 1, ..base.clone() },
             Command { gid: 1, ..base.clone() },
+            Command { network: true, ..base.clone() },
             Command { stdin: Some(Id::of("x", b"")), ..base.clone() },
             Command { environment: variables(&["A=1"]), ..base.clone() },
             Command { environment: variables(&["A=1", "B=2"]), ..base.clone() },
@@ -144,7 +148,7 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), count);
         let one = Command { environment: variables(&["B=2", "A=1"]), ..base.clone() };
-        assert_eq!(key(&state, &one.facts()), key(&state, &all[9].facts()));
+        assert_eq!(key(&state, &one.facts()), key(&state, &all[10].facts()));
     }
 
     #[test]

@@ -7,10 +7,12 @@
 pub mod check;
 pub mod collect;
 pub mod delta;
+pub mod disown;
 mod id;
 pub mod journal;
 pub mod key;
 pub mod layer;
+pub mod policy;
 pub mod state;
 pub mod store;
 pub mod transition;

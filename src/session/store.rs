@@ -7,6 +7,9 @@
 //! states/ID              a state: tree, context, and a chain of layers that shows it
 //! transitions/KEY        what a command made of a state, with its output
 //! sessions/NAME          the journal of a session
+//! habits/COMMAND         what comparisons of its runs have shown of a command
+//! disowned/ID            a state that turned out wrong
+//! policy/policy          how the store deals with commands that vary
 //! drafts/                what is being made; whoever makes it holds a lock on it
 //! locks/                 one file per key that is being run, and `collect` against `gc`
 //! ```
@@ -43,17 +46,23 @@ pub enum Shelf {
     States,
     Transitions,
     Sessions,
+    Habits,
+    Disowned,
+    Policy,
     Drafts,
     Locks,
 }
 
 impl Shelf {
-    const ALL: [Shelf; 7] = [
+    const ALL: [Shelf; 10] = [
         Shelf::Layers,
         Shelf::Nodes,
         Shelf::States,
         Shelf::Transitions,
         Shelf::Sessions,
+        Shelf::Habits,
+        Shelf::Disowned,
+        Shelf::Policy,
         Shelf::Drafts,
         Shelf::Locks,
     ];
@@ -65,6 +74,9 @@ impl Shelf {
             Shelf::States => "states",
             Shelf::Transitions => "transitions",
             Shelf::Sessions => "sessions",
+            Shelf::Habits => "habits",
+            Shelf::Disowned => "disowned",
+            Shelf::Policy => "policy",
             Shelf::Drafts => "drafts",
             Shelf::Locks => "locks",
         }
@@ -167,9 +179,17 @@ impl Store {
     pub fn put(&self, shelf: Shelf, name: &str, bytes: &[u8]) -> Result<()> {
         let draft = self.path(Shelf::Drafts, &format!("{}-{name}", unique()));
         let path = self.path(shelf, name);
+        let publish = || match files::rename(&draft, &path) {
+            // A store that an older deja has made lacks the newer shelves.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                files::DirBuilder::new().mode(0o700).create(self.shelf(shelf))?;
+                files::rename(&draft, &path)
+            }
+            result => result,
+        };
         let written = write_checked(&draft, shelf, bytes).and_then(|()| {
             trial::point("give a file of the store its name")?;
-            files::rename(&draft, &path).with_context(|| format!("write {path:?}"))
+            publish().with_context(|| format!("write {path:?}"))
         });
         if written.is_err() {
             // The error is the one worth telling; the sweep gets what is left.
@@ -201,7 +221,10 @@ impl Store {
     /// The names on a shelf, sorted.
     pub fn list(&self, shelf: Shelf) -> Result<Vec<String>> {
         let path = self.shelf(shelf);
-        let entries = files::read_dir(&path).with_context(|| format!("read {path:?}"))?;
+        let entries = match files::read_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            result => result.with_context(|| format!("read {path:?}"))?,
+        };
         let mut names = Vec::new();
         for entry in entries {
             let name: OsString = entry.with_context(|| format!("read {path:?}"))?.file_name();

@@ -35,6 +35,15 @@ pub struct Head {
     pub bytes: u64,
     /// When it ran.
     pub at: String,
+    /// When it is no longer given to others, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+}
+
+impl Head {
+    pub fn is_fresh(&self, now: u64) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +104,7 @@ mod tests {
             micros: 42,
             bytes: 0,
             at: "2026-11-20T23:43:51Z".to_owned(),
+            expires: None,
         }
     }
 

@@ -72,6 +72,11 @@ pub fn next_data(fd: impl AsFd, offset: u64) -> Result<Option<(u64, u64)>> {
     Ok(Some((begin, end)))
 }
 
+/// Back to the beginning of a file.
+pub fn rewind(fd: impl AsFd) -> Result<()> {
+    fs::seek(fd, fs::SeekFrom::Start(0)).map(drop).map_err(|errno| Call::Seek.fault(errno))
+}
+
 /// Puts a file, or the names in a directory, on the disk.
 pub fn sync(fd: impl AsFd) -> Result<()> {
     fs::fsync(fd).map_err(|errno| Call::Sync.fault(errno))

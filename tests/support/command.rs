@@ -312,6 +312,12 @@ impl Finished {
         self
     }
 
+    #[track_caller]
+    pub fn assert_stdout_contains(self, expected: &str) -> Self {
+        assert!(self.stdout().contains(expected), "standard output lacks {expected:?}: {self}");
+        self
+    }
+
     /// Standard error says this, whatever else it says, in a log line with its quotes escaped or not.
     #[track_caller]
     pub fn assert_says(self, words: &str) -> Self {

@@ -1,25 +1,37 @@
 //! `session exec`: a command that was run from this state before is replayed; any other is run.
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
-use super::capture::write_all;
+use super::replay;
 use super::run::{self, Manner};
 use crate::cli::{self, Global};
 use crate::command::{foreground, seal};
 use crate::error::Failure;
 use crate::session::journal::{Act, Session, Step};
 use crate::session::key::{self, Command, Fact, Program};
-use crate::session::store::{Found, LONGEST_CHAIN, Shelf, Store};
-use crate::session::transition::{Head, Piece, Stream, Transition};
+use crate::session::policy::{self, Class, Habit, Policy};
+use crate::session::store::{Found, Held, LONGEST_CHAIN, Shelf, Store};
+use crate::session::transition::{Head, Stream, Transition};
 use crate::session::tree::CONTENT;
 use crate::session::{Hasher, Id};
 use crate::sys::process;
-use crate::sys::{AsFd, OwnedFd, borrow, fs};
+use crate::sys::{AsFd, OwnedFd, borrow, file, fs};
 use crate::time::Moment;
+
+/// Everything that is known of what is asked before it is done.
+struct Asked<'a> {
+    global: &'a Global,
+    store: &'a Store,
+    arguments: &'a cli::SessionExec,
+    command: Command,
+    facts: Vec<Fact>,
+    key: Id,
+    policy: Policy,
+    /// What earlier runs of the command have shown.
+    habit: Habit,
+}
 
 pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> Result<i32> {
     let store = super::store(&arguments.at)?;
@@ -28,23 +40,28 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let facts = command.facts();
     let mut session = Session::open(&store, &arguments.session)?;
     let key = key::key(&session.state(), &facts);
-    if let Some(known) = known(&store, &key)?.filter(|_| !arguments.verify) {
-        return hit(&store, &mut session, key, &known, arguments);
+    let (policy, habit) = (Policy::read(&store)?, policy::habit(&store, &facts)?);
+    let shared = policy.replays(habit.class);
+    let checked = arguments.verify || policy.samples(&key, &session.name, session.position());
+    let asked = Asked { global, store: &store, arguments, command, facts, key, policy, habit };
+    let found = if shared { known(&store, &key)? } else { None };
+    if let Some(known) = found.filter(|_| !checked) {
+        return asked.hit(&mut session, &known);
     }
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
     process::default_signal(foreground::CHILD_ENDED)?;
-    let _runner = store.lock(&key.to_string())?;
-    let known = known(&store, &key)?;
     let input = input.map_or_else(run::nothing, Ok)?;
-    if let Some(known) = known {
-        if arguments.verify {
-            again(global, &store, &key, &command, input, &known)?;
-        }
-        return hit(&store, &mut session, key, &known, arguments);
+    if !shared {
+        // Each has a run of its own, so that nobody waits for another.
+        return asked.miss(&mut session, &input, shared);
     }
-    let asked = Asked { command: &command, facts, key };
-    miss(global, &store, &mut session, asked, input, arguments)
+    let _runner = store.lock(&key.to_string())?;
+    match known(&store, &key)? {
+        Some(known) if checked => asked.again(&mut session, &input, &known),
+        Some(known) => asked.hit(&mut session, &known),
+        None => asked.miss(&mut session, &input, shared),
+    }
 }
 
 /// What the words behind a session's name ask for.
@@ -73,6 +90,7 @@ fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
         uid: user.uid,
         gid: user.gid.unwrap_or(0),
         stdin,
+        network: arguments.network,
     })
 }
 
@@ -103,61 +121,13 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
     Ok((Some(file), Some(hasher.finish())))
 }
 
-/// What is known under a key, if all of it is there; a damaged or incomplete entry is none.
+/// What is known under a key, if all of it is there and its time is not over; a damaged or incomplete entry is none.
 pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     let Found::Whole(bytes) = store.get(Shelf::Transitions, &key.to_string())? else { return Ok(None) };
     let transition = Transition::from_bytes(&bytes).ok();
+    let now = Moment::now().since_1970();
+    let transition = transition.filter(|known| known.head.is_fresh(now));
     Ok(transition.filter(|known| store.has(Shelf::States, &known.head.to.to_string())))
-}
-
-fn hit(
-    store: &Store,
-    session: &mut Session,
-    key: Id,
-    known: &Transition,
-    arguments: &cli::SessionExec,
-) -> Result<i32> {
-    let held = store.share()?;
-    let head = &known.head;
-    if !store.has(Shelf::States, &head.to.to_string()) {
-        bail!("state {} has just been collected: try again", head.to.short());
-    }
-    session.step(step(Act::Hit, head, Some(key)), false)?;
-    drop(held);
-    match arguments.at.json {
-        true => tell(Act::Hit, known)?,
-        false => replay(&known.output, arguments.timing)?,
-    }
-    Ok(head.code)
-}
-
-/// A command's result as one object, for `--json`; bytes that are not UTF-8 are replaced.
-#[derive(Serialize)]
-struct Told<'t> {
-    act: Act,
-    state: Id,
-    code: i32,
-    micros: u64,
-    stdout: &'t str,
-    stderr: &'t str,
-}
-
-fn tell(act: Act, transition: &Transition) -> Result<()> {
-    let [out, err] = [Stream::Out, Stream::Err].map(|stream| written(&transition.output, stream));
-    super::print_json(&Told {
-        act,
-        state: transition.head.to,
-        code: transition.head.code,
-        micros: transition.head.micros,
-        stdout: &String::from_utf8_lossy(&out),
-        stderr: &String::from_utf8_lossy(&err),
-    })
-}
-
-/// Everything that was written to one stream.
-fn written(output: &[Piece], stream: Stream) -> Vec<u8> {
-    let pieces = output.iter().filter(|piece| piece.stream == stream);
-    pieces.flat_map(|piece| piece.bytes.iter().copied()).collect()
 }
 
 fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
@@ -172,120 +142,129 @@ fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
     }
 }
 
-/// Writes what the command wrote, in its order; with `timing` also in its time.
-fn replay(output: &[Piece], timing: bool) -> Result<()> {
-    let begin = Instant::now();
-    let number = |stream: Stream| if stream == Stream::Out { 1 } else { 2 };
-    if timing {
-        for piece in output {
-            std::thread::sleep(piece.after.saturating_sub(begin.elapsed()));
-            write_all(number(piece.stream), &piece.bytes)?;
+/// How two results of one command from one state differ, and what that makes of it.
+fn difference(one: &Transition, other: &Transition) -> Option<(Class, &'static str)> {
+    let differs = |stream| replay::written(&one.output, stream) != replay::written(&other.output, stream);
+    match () {
+        () if one.head.code != other.head.code => Some((Class::StateVaries, "its exit code")),
+        () if one.head.to != other.head.to => Some((Class::StateVaries, "the state it leads to")),
+        () if differs(Stream::Out) => Some((Class::OutputVaries, "its standard output")),
+        () if differs(Stream::Err) => Some((Class::OutputVaries, "its standard error")),
+        () => None,
+    }
+}
+
+/// A run, sealed: `held` keeps `gc` from it until it is published.
+struct Ran {
+    transition: Transition,
+    alone: Option<String>,
+    _held: Held,
+}
+
+impl Asked<'_> {
+    fn hit(&self, session: &mut Session, known: &Transition) -> Result<i32> {
+        let held = self.store.share()?;
+        let head = &known.head;
+        if !self.store.has(Shelf::States, &head.to.to_string()) {
+            bail!("state {} has just been collected: try again", head.to.short());
         }
-        return Ok(());
-    }
-    for run in output.chunk_by(|one, next| one.stream == next.stream) {
-        let bytes: Vec<u8> = run.iter().flat_map(|piece| piece.bytes.iter().copied()).collect();
-        write_all(number(run[0].stream), &bytes)?;
-    }
-    Ok(())
-}
-
-/// Runs a command whose result is known once more, and fails when it comes to another; then the known one goes.
-fn again(
-    global: &Global,
-    store: &Store,
-    key: &Id,
-    command: &Command,
-    input: OwnedFd,
-    known: &Transition,
-) -> Result<()> {
-    let state = store.state(&known.head.from)?;
-    let outcome = run::run(global, store, &state, command, input, &Manner { limit: None, quiet: true })?;
-    let differs = |stream| written(&outcome.seen.output, stream) != written(&known.output, stream);
-    let what = match () {
-        () if outcome.code != known.head.code => "its exit code",
-        () if outcome.state.id() != known.head.to => "the state it leads to",
-        () if differs(Stream::Out) => "its standard output",
-        () if differs(Stream::Err) => "its standard error",
-        () => return Ok(()),
-    };
-    store.forget(Shelf::Transitions, &key.to_string())?;
-    bail!(
-        "{what} differs from run to run: the result of {:?} is dropped, and the session stays",
-        known.head.shown
-    )
-}
-
-struct Asked<'a> {
-    command: &'a Command,
-    facts: Vec<Fact>,
-    key: Id,
-}
-
-fn miss(
-    global: &Global,
-    store: &Store,
-    session: &mut Session,
-    asked: Asked,
-    input: OwnedFd,
-    arguments: &cli::SessionExec,
-) -> Result<i32> {
-    let from = session.state();
-    let mut state = store.state(&from)?;
-    if state.layers.len() > LONGEST_CHAIN {
-        let _held = store.share()?;
-        state = store.flatten(&state)?;
-    }
-    let manner = Manner { limit: arguments.timeout.map(|limit| limit.0), quiet: arguments.at.json };
-    let outcome = run::run(global, store, &state, asked.command, input, &manner)?;
-    run::warn(&outcome);
-    let to = store.keep(&outcome.state)?;
-    let micros = u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX);
-    let head = Head {
-        from,
-        to,
-        facts: asked.facts,
-        shown: asked.command.program.shown(),
-        code: outcome.code,
-        micros,
-        bytes: outcome.bytes,
-        at: Moment::now().seconds(),
-    };
-    let act = if outcome.alone.is_none() { Act::Run } else { Act::Once };
-    let transition = Transition { head, output: outcome.seen.output };
-    if act == Act::Run {
-        store.put(Shelf::Transitions, &asked.key.to_string(), &transition.to_bytes()?)?;
-        store.sync(Shelf::Transitions)?;
-    }
-    let key = (act == Act::Run).then_some(asked.key);
-    session.step(step(act, &transition.head, key), true)?;
-    drop(outcome.held);
-    if arguments.at.json {
-        tell(act, &transition)?;
-    }
-    Ok(transition.head.code)
-}
-
-/// A duration people can read.
-pub fn shown_time(micros: u64) -> String {
-    let time = Duration::from_micros(micros);
-    match time.as_secs() {
-        0 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-        1..=99 => format!("{:.2} s", time.as_secs_f64()),
-        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_readable() {
-        let table =
-            [(1_500, "1.5 ms"), (999_900, "999.9 ms"), (2_500_000, "2.50 s"), (125_000_000, "2 min 5 s")];
-        for (micros, text) in table {
-            assert_eq!(shown_time(micros), text);
+        session.step(step(Act::Hit, head, Some(self.key)), false)?;
+        drop(held);
+        match self.arguments.at.json {
+            true => replay::tell(Act::Hit, known)?,
+            false => replay::replay(&known.output, self.arguments.timing)?,
         }
+        Ok(head.code)
+    }
+
+    /// Runs the command from the state `from`.
+    fn run(&self, from: Id, input: &OwnedFd, quiet: bool) -> Result<Ran> {
+        let mut state = self.store.state(&from)?;
+        if state.layers.len() > LONGEST_CHAIN {
+            let _held = self.store.share()?;
+            state = self.store.flatten(&state)?;
+        }
+        file::rewind(input)?;
+        let input = input.try_clone().context("duplicate the standard input")?;
+        let manner = Manner { limit: self.arguments.timeout.map(|limit| limit.0), quiet };
+        let outcome = run::run(self.global, self.store, &state, &self.command, input, &manner)?;
+        let to = self.store.keep(&outcome.state)?;
+        let lasts = self.command.network.then_some(self.policy.network);
+        let head = Head {
+            from,
+            to,
+            facts: self.facts.clone(),
+            shown: self.command.program.shown(),
+            code: outcome.code,
+            micros: u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX),
+            bytes: outcome.bytes,
+            at: Moment::now().seconds(),
+            expires: lasts.map(|seconds| Moment::now().since_1970().saturating_add(seconds)),
+        };
+        let disowned = self.store.has(Shelf::Disowned, &to.to_string());
+        let alone = outcome.alone.or(disowned.then(|| "the state it leads to was disowned".to_owned()));
+        Ok(Ran { transition: Transition { head, output: outcome.seen.output }, alone, _held: outcome.held })
+    }
+
+    fn miss(&self, session: &mut Session, input: &OwnedFd, shared: bool) -> Result<i32> {
+        let mut ran = self.run(session.state(), input, self.arguments.at.json)?;
+        let first = self.policy.checks_first_run(&self.habit) && shared && !self.command.network;
+        if first && ran.alone.is_none() {
+            let second = self.run(session.state(), input, true)?;
+            ran.alone =
+                self.learn(&ran.transition, &second)?.filter(|(_, shared)| !shared).map(|(what, _)| what);
+        }
+        if let Some(reason) = &ran.alone {
+            eprintln!("deja: the result is not kept for others: {reason}");
+        }
+        let act = if shared && ran.alone.is_none() { Act::Run } else { Act::Once };
+        if act == Act::Run {
+            let bytes = ran.transition.to_bytes()?;
+            self.store.put(Shelf::Transitions, &self.key.to_string(), &bytes)?;
+            self.store.sync(Shelf::Transitions)?;
+        }
+        let key = (act == Act::Run).then_some(self.key);
+        session.step(step(act, &ran.transition.head, key), true)?;
+        if self.arguments.at.json {
+            replay::tell(act, &ran.transition)?;
+        }
+        Ok(ran.transition.head.code)
+    }
+
+    /// Runs a command whose result is known once more. When it comes to another result, the store's policy says whether
+    /// the first stays everybody's; otherwise it goes, and the session takes the result of its own run.
+    fn again(&self, session: &mut Session, input: &OwnedFd, known: &Transition) -> Result<i32> {
+        let ran = self.run(session.state(), input, true)?;
+        match self.learn(known, &ran)? {
+            None => self.hit(session, known),
+            Some((what, true)) => {
+                eprintln!("deja: {what}: it is replayed as it was first");
+                self.hit(session, known)
+            }
+            Some((what, false)) => {
+                self.store.forget(Shelf::Transitions, &self.key.to_string())?;
+                eprintln!("deja: {what}: the result is dropped, and everybody's run is their own");
+                session.step(step(Act::Once, &ran.transition.head, None), true)?;
+                match self.arguments.at.json {
+                    true => replay::tell(Act::Once, &ran.transition)?,
+                    false => replay::replay(&ran.transition.output, false)?,
+                }
+                Ok(ran.transition.head.code)
+            }
+        }
+    }
+
+    /// Remembers how two runs compare. None: they are alike; otherwise what differs, and whether the first is for
+    /// everybody all the same.
+    fn learn(&self, first: &Transition, second: &Ran) -> Result<Option<(String, bool)>> {
+        if second.alone.is_some() {
+            // It was disturbed, which says nothing about the command.
+            return Ok(None);
+        }
+        let found = difference(first, &second.transition);
+        let class = found.map_or(Class::Pure, |(class, _)| class);
+        let habit = policy::learn(self.store, &self.facts, &first.head.shown, class)?;
+        let shared = self.policy.replays(habit.class);
+        Ok(found.map(|(_, what)| (format!("{what} differs from run to run"), shared)))
     }
 }

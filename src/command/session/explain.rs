@@ -3,11 +3,13 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::exec::{self, shown_time};
+use super::exec;
+use super::replay::shown_time;
 use crate::cli;
 use crate::session::Id;
 use crate::session::journal;
 use crate::session::key::{self, Command, Fact};
+use crate::session::policy::{self, Policy};
 use crate::session::state::State;
 use crate::session::store::{Found, Shelf, Store};
 use crate::session::transition::{Head, Transition};
@@ -31,17 +33,24 @@ pub fn run(arguments: &cli::SessionExplain) -> Result<()> {
         uid: user.uid,
         gid: user.gid.unwrap_or(0),
         stdin: None,
+        network: arguments.network,
     };
     let steps = journal::look(&store, &arguments.session)?;
     let Some(last) = steps.last() else { return Ok(()) };
     let facts = command.facts();
     let key = key::key(&last.state, &facts);
-    let sentence = match exec::known(&store, &key)? {
+    let habit = policy::habit(&store, &facts)?;
+    let known = exec::known(&store, &key)?;
+    let sentence = match known {
+        _ if !Policy::read(&store)?.replays(habit.class) => {
+            format!("miss: {}, so that everybody's run is their own", habit.class.words())
+        }
         Some(known) => format!(
-            "hit: it ran on {} in {} and leads to state {}",
+            "hit: it ran on {} in {} and leads to state {} ({})",
             known.head.at,
             shown_time(known.head.micros),
-            known.head.to.short()
+            known.head.to.short(),
+            habit.class.words()
         ),
         None => format!("miss: {}", reason(&store, &last.state, &facts)?),
     };

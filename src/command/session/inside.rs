@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli;
 use crate::command::foreground::CHILD_ENDED;
 use crate::session::state::Context as ShellContext;
+use crate::sys::event::{self, Interest};
 use crate::sys::process::{self, Exit, Pid, SignalSet};
 use crate::sys::{Errno, OwnedFd, Reason, borrow, fs, socket};
 
@@ -78,6 +79,10 @@ fn serve(cwd: &str, command: &[String]) -> Result<()> {
     process::set_parent_death_signal(9)?;
     process::set_signal_mask(&SignalSet::all())?;
     let control = borrow(0);
+    // A deja outside that ended before it was to take this process along has left nobody who would.
+    if event::poll([(control, Interest::Nothing)], Some(Duration::ZERO))? == [true] {
+        bail!("the deja outside is gone");
+    }
     let stream = || -> Result<OwnedFd> {
         let mut name = [0; 8];
         let (_, fd) = socket::receive_with_fd(control, &mut name).context("receive the command's streams")?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::exec::shown_time;
+use super::replay::shown_time;
 use crate::cli;
 use crate::command::fair::table;
 use crate::session::journal;

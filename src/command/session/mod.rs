@@ -10,9 +10,11 @@ mod log;
 mod look;
 mod moves;
 mod new;
+mod replay;
 mod room;
 mod run;
 mod survey;
+mod trust;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32
         Verb::SessionExplain(arguments) => explain::run(arguments),
         Verb::SessionTree(arguments) => survey::tree(arguments),
         Verb::SessionStats(arguments) => survey::stats(arguments),
+        Verb::SessionPolicy(arguments) => trust::policy(arguments),
+        Verb::SessionDisown(arguments) => trust::disown(arguments),
         Verb::SessionVerify(arguments) => keep::verify(global, arguments),
         Verb::SessionGc(arguments) => keep::gc(global, arguments),
         _ => return Ok(None),

@@ -103,6 +103,10 @@ pub struct Wanted<'w> {
     pub umask: u32,
     pub uid: u32,
     pub gid: u32,
+    /// The machine's network instead of none.
+    pub network: bool,
+    /// The machine's file of name servers, where the tree has a place for it.
+    pub resolver: Option<PathBuf>,
 }
 
 const CAPABILITIES: [&str; 14] = [
@@ -125,7 +129,9 @@ const CAPABILITIES: [&str; 14] = [
 /// The config.json of a command's container: the same for everybody, so that results are.
 pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
     let privileged = if wanted.uid == 0 { json!(CAPABILITIES) } else { json!([]) };
-    let namespaces = ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind}));
+    let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
+    let kinds = kinds.iter().filter(|kind| !(wanted.network && **kind == "network"));
+    let namespaces: Vec<Value> = kinds.map(|kind| json!({"type": kind})).collect();
     let value = json!({
         "ociVersion": "1.2.0",
         "process": {
@@ -138,7 +144,7 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
         },
         "root": {"path": wanted.root},
         "hostname": "deja",
-        "mounts": mounts(wanted.program),
+        "mounts": mounts(wanted),
         "linux": {
             "cgroupsPath": format!("/deja-session/{}", wanted.id),
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
@@ -154,8 +160,8 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
     serde_json::to_vec(&value).context("write config.json")
 }
 
-fn mounts(program: &Path) -> Value {
-    json!([
+fn mounts(wanted: &Wanted) -> Value {
+    let mut mounts = json!([
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
          "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
@@ -167,7 +173,15 @@ fn mounts(program: &Path) -> Value {
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
          "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
-        {"destination": super::inside::PROGRAM, "type": "bind", "source": program,
+        {"destination": super::inside::PROGRAM, "type": "bind", "source": wanted.program,
          "options": ["bind", "ro", "nosuid", "nodev"]}
-    ])
+    ]);
+    if let (Some(list), Some(source)) = (mounts.as_array_mut(), &wanted.resolver) {
+        list.push(json!({"destination": RESOLVER, "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
+    }
+    mounts
 }
+
+/// Where programs look for name servers.
+pub const RESOLVER: &str = "/etc/resolv.conf";

@@ -18,7 +18,8 @@ use crate::session::Id;
 use crate::session::key::{Command, Program};
 use crate::session::layer::{Finish, Origin};
 use crate::session::state::State;
-use crate::session::store::{Draft, Held, Sealed, Store};
+use crate::session::store::{Draft, Held, Sealed, Store, remove_path};
+use crate::session::tree::{self, Entry, Kind};
 use crate::spec;
 use crate::sys::fs::{self, CWD, Mode, OFlags};
 use crate::sys::process;
@@ -62,6 +63,8 @@ pub fn run(
     let overlay = Overlay::mount(store, state, &draft.path)?;
     let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
     let id = container_id(&name);
+    let place = tree::find(store, &state.root, room::RESOLVER)?;
+    let resolver = if command.network { resolver(store, state, place.as_ref())? } else { None };
     let config = room::config(&Wanted {
         id: &id,
         root: &overlay.merged,
@@ -71,12 +74,27 @@ pub fn run(
         umask: state.context.umask,
         uid: command.uid,
         gid: command.gid,
+        network: command.network,
+        resolver: resolver.clone(),
     })?;
     let (seen, oom) = contain(global, &draft.path, &id, &config, input, manner)?;
     overlay.unmount()?;
+    if resolver.is_some() && place.is_none() {
+        // What was made for the mount is not the command's doing.
+        let path = draft.path.join("tree").join(room::RESOLVER.trim_start_matches('/'));
+        std::fs::remove_file(&path).with_context(|| format!("remove {path:?}"))?;
+    }
     let full = is_full(&draft.path)?;
     trial::point("seal what the command changed")?;
     finish(store, state, draft, seen, oom, full)
+}
+
+/// The machine's file of name servers, if the state has a place for it: `place` is what it has there.
+fn resolver(store: &Store, state: &State, place: Option<&Entry>) -> Result<Option<PathBuf>> {
+    let is_file = place.is_none_or(|entry| matches!(entry.kind, Kind::File { .. }));
+    let has_directory = tree::find(store, &state.root, "/etc")?.is_some_and(|etc| etc.node_id().is_some());
+    // A machine without one has nothing to tell.
+    Ok(std::fs::canonicalize(room::RESOLVER).ok().filter(|_| is_file && has_directory))
 }
 
 fn words(state: &State, command: &Command) -> Vec<String> {
@@ -198,6 +216,25 @@ pub fn sweep(global: &Global, store: &Store, owned: bool) -> Result<()> {
     Ok(())
 }
 
+const COPY: &str = "init-";
+
+/// Another deja that still uses its copy would have to make it anew; one that has just made it must not miss it.
+const COPY_STAYS: Duration = Duration::from_secs(600);
+
+/// Copies of other builds of deja, which nobody needs who is not using them this moment.
+fn remove_old_copies(store: &Store, own: &str) -> Result<()> {
+    let root = store.root();
+    for entry in std::fs::read_dir(root).with_context(|| format!("read {root:?}"))?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let made = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let is_old = made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age > COPY_STAYS);
+        if name.starts_with(COPY) && name != own && is_old {
+            remove_path(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A copy of deja in the store, for process 1: what is mounted into containers must be a file with a name.
 fn program(store: &Store) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
@@ -205,8 +242,10 @@ fn program(store: &Store) -> Result<PathBuf> {
     let metadata = std::fs::metadata(own).with_context(|| format!("look at {own:?}"))?;
     let changed = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let stamp = format!("{}-{}", metadata.len(), changed.unwrap_or_default().as_nanos());
-    let path = store.root().join(format!("init-{}", Id::of("deja init", stamp.as_bytes()).short()));
+    let name = format!("{COPY}{}", Id::of("deja init", stamp.as_bytes()).short());
+    let path = store.root().join(&name);
     if !path.exists() {
+        remove_old_copies(store, &name)?;
         let draft = store.draft()?;
         let copy = draft.path.join("init");
         std::fs::copy(own, &copy).with_context(|| format!("copy {own:?} to {copy:?}"))?;
@@ -219,11 +258,4 @@ fn program(store: &Store) -> Result<PathBuf> {
 
 fn processes(count: usize) -> String {
     if count == 1 { "a process".to_owned() } else { format!("{count} processes") }
-}
-
-/// Says why a result is the session's own.
-pub fn warn(outcome: &Outcome) {
-    if let Some(reason) = &outcome.alone {
-        eprintln!("deja: the result is not kept for others: {reason}");
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::exec::shown_time;
+use super::replay::shown_time;
 use crate::cli;
 use crate::session::Id;
 use crate::session::journal::{self, Act};

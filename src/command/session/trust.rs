@@ -1,0 +1,105 @@
+//! What a store makes of results that may be wrong: `session policy` and `session disown`.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::moves::resolve;
+use crate::cli::{self, Choice, Variation};
+use crate::session::policy::{Policy, Treatment};
+use crate::session::store::{Shelf, Store};
+use crate::session::{Id, disown, journal};
+use crate::time::Moment;
+
+pub fn policy(arguments: &cli::SessionPolicy) -> Result<()> {
+    let store = Store::create(super::store_path(&arguments.at)?)?;
+    let before = Policy::read(&store)?;
+    let policy = changed(before.clone(), arguments)?;
+    if policy != before {
+        policy.write(&store)?;
+    }
+    if arguments.at.json {
+        return super::print_json(&policy);
+    }
+    let word = |treatment| if treatment == Treatment::Replay { "replay" } else { "run" };
+    crate::command::print(&format!(
+        "sample   {}  hits of a hundred that are run again and compared\n\
+         twice    {}  a first run is followed by a second and compared\n\
+         output   {}  what happens when the output varies\n\
+         state    {}  what happens when the state or the exit code varies\n\
+         network  {} s  how long a result that used the network is given to others\n",
+        policy.sample,
+        if policy.twice { "yes" } else { "no" },
+        word(policy.output),
+        word(policy.state),
+        policy.network
+    ))
+}
+
+fn changed(mut policy: Policy, arguments: &cli::SessionPolicy) -> Result<Policy> {
+    let treatment = |variation| match variation {
+        Variation::Replay => Treatment::Replay,
+        Variation::Run => Treatment::Run,
+    };
+    if let Some(sample) = arguments.sample {
+        if sample > 100 {
+            bail!("--sample {sample} is more than all: it counts hits of a hundred");
+        }
+        policy.sample = sample;
+    }
+    policy.twice = arguments.twice.map_or(policy.twice, |choice| choice == Choice::Yes);
+    policy.output = arguments.output.map_or(policy.output, treatment);
+    policy.state = arguments.state.map_or(policy.state, treatment);
+    policy.network = arguments.network.map_or(policy.network, |time| time.0.as_secs());
+    Ok(policy)
+}
+
+#[derive(Serialize)]
+struct Disowned {
+    state: Id,
+    states: BTreeSet<Id>,
+    transitions: usize,
+    /// Those that stand at one of the states.
+    sessions: Vec<String>,
+}
+
+pub fn disown(arguments: &cli::SessionDisown) -> Result<()> {
+    let store = super::store(&arguments.at)?;
+    let _held = store.own()?;
+    let state = resolve(&store, &arguments.state)?;
+    let name = state.to_string();
+    if arguments.take_back {
+        if !store.has(Shelf::Disowned, &name) {
+            bail!("state {} is not disowned", state.short());
+        }
+        return store.forget(Shelf::Disowned, &name);
+    }
+    // First what keeps it from coming back.
+    store.put(Shelf::Disowned, &name, Moment::now().seconds().as_bytes())?;
+    store.sync(Shelf::Disowned)?;
+    let (edges, bases) = disown::survey(&store)?;
+    let disown::Derived { states, keys } = disown::derived(state, &edges, &bases);
+    for key in &keys {
+        store.forget(Shelf::Transitions, &key.to_string())?;
+    }
+    let mut sessions = Vec::new();
+    for name in store.list(Shelf::Sessions)? {
+        let steps = journal::look(&store, &name)?;
+        if steps.last().is_some_and(|last| states.contains(&last.state)) {
+            sessions.push(name);
+        }
+    }
+    let transitions = keys.len();
+    if arguments.at.json {
+        return super::print_json(&Disowned { state, states, transitions, sessions });
+    }
+    let standing: String = sessions
+        .iter()
+        .map(|name| format!("session {name} stands there: \"session undo\" leads it out\n"))
+        .collect();
+    crate::command::print(&format!(
+        "{} states and {transitions} transitions are given to nobody any more\n{standing}",
+        states.len()
+    ))
+}
