@@ -15,7 +15,7 @@ import time
 DEJA, ROOTFS = sys.argv[1:3]
 CONTAINERS, PROCESSES, SECONDS = map(int, sys.argv[3:6])
 # Arrivals are over and everything is as it will stay.
-SETTLE = 14
+SETTLE = 45
 SLEEP, WAKE, SPIN = "sleep 1000", "while :; do sleep 0.1; done", "while :; do :; done"
 
 

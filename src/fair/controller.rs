@@ -19,9 +19,8 @@ const LAG_LEAST: f64 = 0.05;
 /// Seconds after which a lag nobody repaid is forgotten.
 pub const LAG_LEAK: f64 = 25.0;
 
-/// When nothing had to be done for so many seconds, every fourth sample is enough.
-const CALM: f64 = 10.0;
-pub const CALM_PACE: u64 = 4;
+/// How many periods a sample can wait for when nothing had to be done for so many seconds.
+const CALM: [(f64, u64); 2] = [(30.0, 8), (10.0, 4)];
 
 pub struct Controller {
     policy: Box<dyn Policy>,
@@ -88,7 +87,7 @@ impl Controller {
 
     /// How many periods the next sample can wait for.
     pub fn pace(&self) -> u64 {
-        if self.calm >= CALM { CALM_PACE } else { 1 }
+        CALM.into_iter().find(|(seconds, _)| self.calm >= *seconds).map_or(1, |(_, pace)| pace)
     }
 
     /// Every sample counts for a while.

@@ -20,6 +20,12 @@ use crate::sys::{AsFd, OwnedFd};
 /// Microseconds between two looks at a leaf's threads, and at the pressure of one that does nothing.
 const LOOK_US: u64 = 900_000;
 
+/// When somebody who had slept has used so much, the sample is no measure for anybody.
+const MUCH_US: u64 = 50_000;
+
+/// So many readings that say the same make a leaf one that sleeps.
+const ASLEEP: u32 = 4;
+
 /// With more threads than this, pressure has to do.
 const MANY_THREADS: usize = 2000;
 
@@ -34,6 +40,8 @@ pub struct Probe {
     threads: BTreeMap<u64, OwnedFd>,
     last: Last,
     frozen: bool,
+    /// It had slept, and the last reading is about more than one sample.
+    pub woke: bool,
     pub populated: bool,
     cpus: f64,
     pub memory_bytes: u64,
@@ -50,7 +58,9 @@ struct Last {
     looked_at_us: Option<u64>,
     /// There was none for a long time before, so there is nothing to compare it with.
     first_look: bool,
-    quiet: bool,
+    /// Readings in a row that said the same.
+    quiet: u32,
+    throttled: u64,
 }
 
 impl Probe {
@@ -69,6 +79,7 @@ impl Probe {
             threads: BTreeMap::new(),
             last: Last::default(),
             frozen: false,
+            woke: false,
             populated: true,
             cpus: 1.0,
             memory_bytes: 0,
@@ -101,18 +112,23 @@ impl Probe {
         self.memory_waited_us = waited.unwrap_or(0);
     }
 
-    /// The counters as they stand; None: the cgroup is gone.
+    /// The counters as they stand; None: the cgroup is gone. One that has slept for some time is passed over
+    /// for a second; when it turns out to have run meanwhile, `woke` says so.
     pub fn read(&mut self, key: Key, at_us: u64) -> Option<Reading> {
+        let before = self.last;
+        self.woke = false;
+        if before.quiet >= ASLEEP && at_us < before.at_us + LOOK_US {
+            return Some(self.reading(key, None));
+        }
         let (used_us, throttled) = self.stat.read(|text| {
             Some((number_of(text, "usage_usec")?, number_of(text, "nr_throttled").unwrap_or(0)))
         })?;
-        let before = self.last;
         let still = used_us == before.used_us;
-        let mut now = Last { at_us, used_us, quiet: still, ..before };
-        if !(still && before.quiet)
-            || at_us >= before.pressure_at_us + LOOK_US
-            || before.pressure_us.is_none()
-        {
+        self.woke = before.quiet >= ASLEEP && used_us.saturating_sub(before.used_us) > MUCH_US;
+        let quiet = if still { before.quiet + 1 } else { 0 };
+        let mut now = Last { at_us, used_us, quiet, throttled, ..before };
+        let unknown = before.pressure_us.is_none() || at_us >= before.pressure_at_us + LOOK_US;
+        if now.quiet < 2 || unknown {
             now.pressure_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
             now.pressure_at_us = at_us;
         }
@@ -129,15 +145,12 @@ impl Probe {
             }
         }
         self.last = now;
-        Some(Reading {
-            key,
-            used_us,
-            threads,
-            pressure_us: now.pressure_us,
-            throttled,
-            frozen: self.frozen,
-            cpus: self.cpus,
-        })
+        Some(self.reading(key, threads))
+    }
+
+    fn reading(&self, key: Key, threads: Option<Vec<Thread>>) -> Reading {
+        let Last { used_us, pressure_us, throttled, .. } = self.last;
+        Reading { key, used_us, threads, pressure_us, throttled, frozen: self.frozen, cpus: self.cpus }
     }
 
     /// What every thread ran and waited. None where there are too many, where the kernel does not tell, or

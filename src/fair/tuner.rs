@@ -392,6 +392,9 @@ impl Siblings {
                 Some(reading) => readings.push(reading),
                 None => gone.push(*key),
             }
+            if tuned.probe.woke {
+                self.controller.disregard();
+            }
         }
         let writes = self.controller.step(Sample { at_us, readings });
         self.pace = self.controller.pace();

@@ -125,6 +125,6 @@ proptest! {
             later += controller.step(Sample { at_us, readings: readings.collect() }).len();
         }
         prop_assert_eq!(later, 0);
-        prop_assert_eq!(controller.pace(), super::super::controller::CALM_PACE);
+        prop_assert_eq!(controller.pace(), 8);
     }
 }
