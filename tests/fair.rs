@@ -33,6 +33,33 @@ fn a_scenario_says_the_same_again() {
     }
 }
 
+/// After a change that is meant: DEJA_GOLDEN=write cargo test --test fair golden.
+#[test]
+fn every_policy_does_what_the_golden_traces_say() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fair/golden");
+    let directory = tempfile::tempdir().expect("a directory");
+    let output = directory.path().display().to_string();
+    simulate(&golden.join("scenario.json"), &["--output", &output]);
+    let mut compared = 0;
+    for entry in std::fs::read_dir(directory.path()).expect("the traces") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
+            continue;
+        }
+        let name = path.file_name().expect("a name").to_string_lossy().replace("scenario-", "");
+        let trace = std::fs::read_to_string(&path).expect("a trace");
+        if std::env::var_os("DEJA_GOLDEN").is_some_and(|word| word == "write") {
+            std::fs::write(golden.join(&name), &trace).expect("write the trace");
+        }
+        let expected = std::fs::read_to_string(golden.join(&name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let differ = trace.lines().zip(expected.lines()).position(|(now, then)| now != then);
+        assert_eq!(differ, None, "{name}, line counted from 0");
+        assert_eq!(trace.lines().count(), expected.lines().count(), "{name}");
+        compared += 1;
+    }
+    assert_eq!(compared, 12, "six policies on two kernels");
+}
+
 #[test]
 fn one_to_two_is_one_and_two_of_three_on_either_kernel() {
     let scenario =

@@ -300,7 +300,7 @@ verbs! {
         policy: Vec<SharePolicy> = "policy" | 'p', "static|wfq|strict|strict-without-minimum|lottery|quota", "run this policy instead of the scenario's; may be repeated";
         kernel: Vec<WeightMeaning> = "kernel" | 'k', "group|cpu", "whether a weight is the group's or each CPU's, instead of the scenario's; may be repeated";
         seed: Option<u64> = "seed", "N", "draw lots and lengths from this seed instead of the scenario's";
-        output: Option<PathBuf> = "output" | 'o', "DIR", "write each run's recording and its plot to DIR";
+        output: Option<PathBuf> = "output" | 'o', "DIR", "write each run's recording and its plots (SVG, PNG) to DIR";
         format: Format = "format" | 'f', "table|json", "how to print";
     }
 
@@ -330,7 +330,8 @@ verbs! {
     flags {}
 
     /// Changes what a container asks of `fair run`, or, for @CLASS and @CLASS/TENANT, what a class or tenant
-    /// does. It is remembered, and a `fair run` that runs acts on it at once. `none` takes a word back.
+    /// does. It is remembered, and a `fair run` that runs acts on it at once; without one nothing changes yet, and
+    /// that is said. `none` takes a word back.
     FairSet "fair set" "<container-id | @class[/tenant]>";
     "change a container's shares, reservation, limit, class or tenant";
     "fair set --shares 2 --tenant ann web";
@@ -357,8 +358,8 @@ verbs! {
         format: Format = "format" | 'f', "table|json", "how to print";
     }
 
-    /// Draws what everybody received and was entitled to over time, and the lag, as SVG. A recording is what
-    /// `fair simulate --output` and `fair run --record` write.
+    /// Draws what everybody received and was entitled to over time, and the lag: as PNG into a FILE that ends in
+    /// .png, else as SVG. A recording is what `fair simulate --output` and `fair run --record` write.
     FairPlot "fair plot" "<recording>";
     "draw a recording of shares";
     "fair plot --output shares.svg shares.jsonl";

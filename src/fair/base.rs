@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Setting;
 use super::squeeze::{self, Memory};
 use crate::cgroup::limits::Write;
-use crate::cgroup::{Cgroup, Mount, apply};
+use crate::cgroup::{Cgroup, Gauge, Mount, apply};
 
 /// The period of limits that are written here, and the kernel's own default.
 const PERIOD_US: f64 = 100_000.0;
@@ -33,11 +33,8 @@ pub struct Base {
 impl Base {
     /// None: the cgroup has no cpu controller, so there is nothing to tune.
     pub fn read(cgroup: &Cgroup) -> Result<Option<Self>> {
-        let Some(weight) = cgroup.content(c"cpu.weight")? else { return Ok(None) };
-        let idle = cgroup.content(c"cpu.idle")?.is_some_and(|text| text.trim() == "1");
-        let max = cgroup.content(c"cpu.max")?.unwrap_or_default();
-        // An idle cgroup shows weight 0 and has the usual one when it is idle no longer.
-        let weight = weight.trim().parse().ok().filter(|weight| *weight > 0).unwrap_or(100);
+        let Some(knobs) = Knobs::open(cgroup)? else { return Ok(None) };
+        let Some(base) = knobs.read() else { return Ok(None) };
         let mut memory = BTreeMap::new();
         for file in squeeze::FILES {
             let name = std::ffi::CString::new(file).expect("the names of files hold no NUL byte");
@@ -45,7 +42,7 @@ impl Base {
                 memory.insert(file.to_owned(), text.trim().to_owned());
             }
         }
-        Ok(Some(Self { weight, idle, max: max.trim().to_owned(), memory }))
+        Ok(Some(Self { memory, ..base }))
     }
 
     /// The writes that bring the memory files from what they are in `now` to what they were, and over that to
@@ -101,8 +98,53 @@ impl Base {
         writes
     }
 
+    /// The writes that say all of a setting, whatever was there.
+    pub fn all(&self, to: &Setting) -> Vec<Write> {
+        let level = match to.idle {
+            true => Write::new("cpu.idle", "1"),
+            false => Write::new("cpu.weight", to.weight.to_string()),
+        };
+        let unlike = Setting { limit: f64::NAN, ..*to };
+        [vec![level], self.writes(&unlike, to)].concat()
+    }
+
     pub fn change(&self, cgroup: &Cgroup, from: &Setting, to: &Setting) -> Result<()> {
         apply(cgroup, &self.writes(from, to))
+    }
+}
+
+/// The cpu controller's files, kept open to be looked at now and then.
+pub struct Knobs {
+    weight: Gauge,
+    idle: Option<Gauge>,
+    max: Option<Gauge>,
+}
+
+impl Knobs {
+    /// None: the cgroup has no cpu controller.
+    pub fn open(cgroup: &Cgroup) -> Result<Option<Self>> {
+        let Some(weight) = Gauge::open(cgroup, c"cpu.weight")? else { return Ok(None) };
+        let (idle, max) = (Gauge::open(cgroup, c"cpu.idle")?, Gauge::open(cgroup, c"cpu.max")?);
+        Ok(Some(Self { weight, idle, max }))
+    }
+
+    /// What they say, without anything about memory; None: the cgroup is gone.
+    pub fn read(&self) -> Option<Base> {
+        // An idle cgroup shows weight 0 and has the usual one when it is idle no longer.
+        let weight = |text: &str| Some(text.trim().parse().ok().filter(|weight| *weight > 0).unwrap_or(100));
+        Some(Base {
+            weight: self.weight.read(weight)?,
+            idle: self
+                .idle
+                .as_ref()
+                .is_some_and(|file| file.read(|text| Some(text.trim() == "1")) == Some(true)),
+            max: self
+                .max
+                .as_ref()
+                .and_then(|file| file.read(|text| Some(text.trim().to_owned())))
+                .unwrap_or_default(),
+            memory: BTreeMap::new(),
+        })
     }
 }
 
@@ -125,6 +167,16 @@ pub struct Entry {
     /// Of the directory: another cgroup of the same name has another.
     pub number: u64,
     pub base: Base,
+    /// The unit of whoever else has to hear of every change; empty: there is nobody.
+    #[serde(default)]
+    pub unit: String,
+}
+
+/// What a unit's manager has to hear, or it would write something else again some day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tidings {
+    pub unit: String,
+    pub writes: Vec<Write>,
 }
 
 const VERSION: u32 = 1;
@@ -165,23 +217,40 @@ impl Journal {
         }
     }
 
-    /// Brings back what the cgroups had that are still the same; gives their paths, and what went wrong.
-    pub fn restore(&self) -> Result<(Vec<String>, Vec<anyhow::Error>)> {
+    /// Brings back what the cgroups had that are still the same.
+    pub fn restore(&self) -> Result<Restored> {
         let place = std::ffi::CString::new(self.mount.as_str()).context("the journal's mount")?;
-        let (mut restored, mut failed) = (Vec::new(), Vec::new());
-        let Some(mount) = Mount::at(&place)? else { return Ok((restored, failed)) };
+        let mut restored = Restored::default();
+        let Some(mount) = Mount::at(&place)? else { return Ok(restored) };
         for (path, entry) in &self.cgroups {
             match entry.restore(&mount, path) {
-                Ok(true) => restored.push(path.clone()),
+                Ok(true) => {
+                    restored.paths.push(path.clone());
+                    restored.tidings.extend(entry.tidings());
+                }
                 Ok(false) => {}
-                Err(error) => failed.push(error),
+                Err(error) => restored.failed.push(error),
             }
         }
-        Ok((restored, failed))
+        Ok(restored)
     }
 }
 
+/// Which cgroups had something else, whom to tell, and what went wrong.
+#[derive(Debug, Default)]
+pub struct Restored {
+    pub paths: Vec<String>,
+    pub tidings: Vec<Tidings>,
+    pub failed: Vec<anyhow::Error>,
+}
+
 impl Entry {
+    fn tidings(&self) -> Option<Tidings> {
+        let memory = self.base.memory.iter().map(|(file, text)| Write::new(file.clone(), text.as_str()));
+        let writes = self.base.all(&self.base.setting()).into_iter().chain(memory).collect();
+        (!self.unit.is_empty()).then(|| Tidings { unit: self.unit.clone(), writes })
+    }
+
     fn restore(&self, mount: &Mount, path: &str) -> Result<bool> {
         let Some(cgroup) = Cgroup::open(mount, path)? else { return Ok(false) };
         if cgroup.number()? != self.number {
@@ -228,6 +297,9 @@ mod tests {
         for (from, to, expected) in table {
             assert_eq!(text(&base, from, to), expected, "{from:?} to {to:?}");
         }
+        let all = |to: &Setting| base.all(to).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert_eq!(all(&half), r#"cpu.weight = "39"; cpu.max = "50000 100000""#);
+        assert_eq!(all(&idle), r#"cpu.idle = "1"; cpu.max = "50000 200000""#);
         assert_eq!(Base { max: "max 100000".into(), ..base }.limit(), f64::INFINITY);
     }
 
@@ -259,7 +331,10 @@ mod tests {
         assert_eq!(Journal::load(&path).unwrap(), None);
         let memory = [("memory.max".to_owned(), "max".to_owned())].into();
         let base = Base { weight: 100, idle: true, max: "max 100000".into(), memory };
-        let journal = Journal::new("/c", [("a/b".to_owned(), Entry { number: 7, base })].into());
+        let journal = Journal::new(
+            "/c",
+            [("a/b".to_owned(), Entry { number: 7, base, unit: "b.scope".to_owned() })].into(),
+        );
         journal.save(&path).unwrap();
         assert_eq!(Journal::load(&path).unwrap(), Some(journal));
         fs::write(&path, r#"{"version":9,"mount":"/c","cgroups":{}}"#).unwrap();

@@ -19,6 +19,9 @@ const LAG_LEAST: f64 = 0.05;
 /// Seconds after which a lag nobody repaid is forgotten.
 pub const LAG_LEAK: f64 = 25.0;
 
+/// How many periods a sample can wait for when nothing had to be done for so many seconds.
+const CALM: [(f64, u64); 2] = [(30.0, 8), (10.0, 4)];
+
 pub struct Controller {
     policy: Box<dyn Policy>,
     members: Vec<Member>,
@@ -38,6 +41,8 @@ pub struct Controller {
     meaning: Meaning,
     in_force: BTreeMap<Key, Setting>,
     changed: bool,
+    /// Seconds since something had to be done.
+    calm: f64,
     /// Something changed within the interval: it cannot be judged by what holds now.
     mixed: bool,
 }
@@ -75,8 +80,19 @@ impl Controller {
             meaning: Meaning::PerGroup,
             in_force: BTreeMap::new(),
             changed: true,
+            calm: 0.0,
             mixed: true,
         }
+    }
+
+    /// How many periods the next sample can wait for.
+    pub fn pace(&self) -> u64 {
+        CALM.into_iter().find(|(seconds, _)| self.calm >= *seconds).map_or(1, |(_, pace)| pace)
+    }
+
+    /// Every sample counts for a while.
+    pub fn rouse(&mut self) {
+        self.calm = 0.0;
     }
 
     pub fn join(&mut self, member: Member) {
@@ -119,6 +135,7 @@ impl Controller {
         self.entitlement = entitle(&self.tree, &vec![0.0; self.members.len()], self.cpus);
         self.changed = true;
         self.mixed = true;
+        self.rouse();
     }
 
     /// Settings to write now that members or terms have changed, without waiting for a sample.
@@ -132,16 +149,18 @@ impl Controller {
     }
 
     /// Settings to write after an interval that ended with this sample.
-    pub fn step(&mut self, sample: &Sample) -> Vec<(Key, Setting)> {
+    pub fn step(&mut self, sample: Sample) -> Vec<(Key, Setting)> {
         let (elapsed, measured) = self.meter.measure(sample);
-        let places: BTreeMap<Key, usize> =
-            sample.readings.iter().enumerate().map(|(place, reading)| (reading.key, place)).collect();
+        let measured: BTreeMap<Key, Measure> = measured.into_iter().collect();
         for (measure, key) in self.measures.iter_mut().zip(&self.keys) {
-            *measure = places.get(key).map_or(Measure::UNKNOWN, |place| measured[*place]);
+            *measure = measured.get(key).copied().unwrap_or(Measure::UNKNOWN);
         }
         let mixed = std::mem::take(&mut self.mixed);
         self.judge(elapsed, mixed);
-        self.decide(if mixed { 0.0 } else { elapsed })
+        let undecided = self.changed || self.acting() == Acting::Trimming;
+        let writes = self.decide(if mixed { 0.0 } else { elapsed });
+        self.calm = if undecided || !writes.is_empty() { 0.0 } else { self.calm + elapsed };
+        writes
     }
 
     fn judge(&mut self, elapsed: f64, mixed: bool) {

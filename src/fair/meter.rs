@@ -83,11 +83,22 @@ impl Measure {
 }
 
 /// A thread that runs or waits this part of the time always wants to run.
-const ALWAYS: f64 = 0.95;
+const ALWAYS: f64 = 0.92;
+/// The kernel books a wait when it ends, so that a second may show too little of it and the next one too much:
+/// what a thread did is also averaged over about so many seconds.
+const WINDOW: f64 = 3.0;
 /// A leaf that waits less than this part of the time has what it wants.
 const WAITS: f64 = 0.05;
 /// Somebody waits so often that there is always somebody.
 const CROWDED: f64 = 0.85;
+/// A thread that runs or waits all the time makes its leaf run or be waited in for all of it, too; below this
+/// there is none, and nobody need look. The difference is for waits that have begun and are not counted yet.
+const BUSY: f64 = ALWAYS - 0.04;
+
+/// Whether a leaf that used and waited so much in some microseconds may have a thread that always wants to run.
+pub fn may_have_hogs(elapsed_us: u64, used_us: u64, waited_us: Option<u64>) -> bool {
+    waited_us.is_none_or(|waited| (used_us + waited) as f64 >= BUSY * elapsed_us as f64)
+}
 
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -101,6 +112,8 @@ pub struct Meter {
 struct Look {
     at_us: u64,
     reading: Reading,
+    /// What part of the time each thread ran or waited, on average; as many as there are threads.
+    busy: Vec<f64>,
     known: Option<Known>,
 }
 
@@ -113,57 +126,76 @@ struct Known {
 
 impl Meter {
     /// Seconds since the sample before and what happened in them, in the order of the readings.
-    pub fn measure(&mut self, sample: &Sample) -> (f64, Vec<Measure>) {
-        let elapsed = sample.at_us.saturating_sub(self.at_us) as f64 / 1e6;
-        let measures =
-            sample.readings.iter().map(|reading| self.one(sample.at_us, elapsed, reading)).collect();
-        self.at_us = sample.at_us;
-        self.last = sample.readings.iter().map(|reading| (reading.key, reading.clone())).collect();
-        self.looks.retain(|key, _| self.last.contains_key(key));
+    pub fn measure(&mut self, sample: Sample) -> (f64, Vec<(Key, Measure)>) {
+        let Sample { at_us, readings } = sample;
+        let elapsed = at_us.saturating_sub(self.at_us) as f64 / 1e6;
+        self.at_us = at_us;
+        let one = |reading: Reading| (reading.key, self.one(at_us, elapsed, reading));
+        let measures: Vec<(Key, Measure)> = readings.into_iter().map(one).collect();
+        if self.last.len() > measures.len() {
+            self.last.retain(|key, _| measures.iter().any(|(there, _)| there == key));
+            self.looks.retain(|key, _| self.last.contains_key(key));
+        }
         (elapsed, measures)
     }
 
-    fn one(&mut self, at_us: u64, elapsed: f64, reading: &Reading) -> Measure {
-        let known = self.look(at_us, reading);
-        match self.last.get(&reading.key) {
+    fn one(&mut self, at_us: u64, elapsed: f64, mut reading: Reading) -> Measure {
+        let known = if reading.threads.is_some() {
+            let look = self.look(at_us, &mut reading);
+            let known = look.known;
+            self.looks.insert(reading.key, look);
+            known
+        } else {
+            self.looks.get(&reading.key).and_then(|look| look.known)
+        };
+        let measure = match self.last.get(&reading.key) {
             Some(before) if elapsed > 0.0 && before.used_us <= reading.used_us => {
-                compare(before, reading, elapsed, known)
+                compare(before, &reading, elapsed, known)
             }
             _ => Measure { cpus: reading.cpus, ..Measure::UNKNOWN },
-        }
+        };
+        self.last.insert(reading.key, reading);
+        measure
     }
 
-    fn look(&mut self, at_us: u64, reading: &Reading) -> Option<Known> {
+    /// What this look at threads tells over the one before. The threads go with it.
+    fn look(&self, at_us: u64, reading: &mut Reading) -> Look {
         let before = self.looks.get(&reading.key);
-        if reading.threads.is_none() {
-            return before.and_then(|look| look.known);
-        }
-        let known =
-            before.filter(|look| look.at_us < at_us && look.reading.used_us <= reading.used_us).map(|look| {
-                let elapsed = (at_us - look.at_us) as f64 / 1e6;
-                threads(&look.reading, reading, elapsed)
-            });
-        self.looks.insert(reading.key, Look { at_us, reading: reading.clone(), known });
-        known
+        let before = before.filter(|look| look.at_us < at_us && look.reading.used_us <= reading.used_us);
+        let compared = before.map(|before| threads(before, reading, (at_us - before.at_us) as f64 / 1e6));
+        let (known, busy) = compared.map_or((None, Vec::new()), |(known, busy)| (Some(known), busy));
+        let looked = Reading { threads: reading.threads.take(), ..reading.clone() };
+        Look { at_us, reading: looked, busy, known }
     }
 }
 
 /// What the threads that were there both times did; of one that is new, all it ever did.
-fn threads(before: &Reading, now: &Reading, elapsed: f64) -> Known {
-    let old = before.threads.iter().flatten().map(|thread| (thread.id, thread));
-    let old: BTreeMap<u64, &Thread> = old.collect();
+fn threads(last: &Look, now: &Reading, elapsed: f64) -> (Known, Vec<f64>) {
+    let averages = last.busy.iter().copied().map(Some).chain(std::iter::repeat(None));
+    let old = last.reading.threads.iter().flatten().zip(averages);
+    let old: BTreeMap<u64, (&Thread, Option<f64>)> =
+        old.map(|(thread, busy)| (thread.id, (thread, busy))).collect();
+    let part = 1.0 - (-elapsed / WINDOW).exp();
     let mut known = Known { hogs: 0.0, runnable: 0.0, waited: 0.0 };
+    let mut averages = Vec::new();
     let mut explained = 0.0;
     for thread in now.threads.iter().flatten() {
-        let start = old.get(&thread.id).map_or((0, 0), |before| (before.ran_ns, before.waited_ns));
+        let before = old.get(&thread.id);
+        let start = before.map_or((0, 0), |(before, _)| (before.ran_ns, before.waited_ns));
         let ran = thread.ran_ns.saturating_sub(start.0) as f64 / 1e9;
         let waited = thread.waited_ns.saturating_sub(start.1) as f64 / 1e9;
-        let busy = ((ran + waited) / elapsed).min(1.0);
+        let lately = (ran + waited) / elapsed;
+        let average = before.and_then(|(_, average)| *average);
+        let average = average.map_or(lately, |average| average + part * (lately - average));
+        let busy = lately.max(average);
+        let busy = if busy >= ALWAYS { 1.0 } else { busy };
+        averages.push(average);
         explained += ran;
         known.runnable += busy;
         known.waited += waited / elapsed;
-        known.hogs += f64::from(u8::from(busy >= ALWAYS));
+        known.hogs += busy.floor();
     }
+    let before = &last.reading;
     // Short-lived processes have come and gone in between; together they may always want to run.
     let used = (now.used_us - before.used_us) as f64 / 1e6;
     let short_lived = (used - explained).max(0.0) / elapsed;
@@ -174,7 +206,7 @@ fn threads(before: &Reading, now: &Reading, elapsed: f64) -> Known {
         known.waited = known.waited.max(waits);
         known.runnable += short_lived;
     }
-    known
+    (known, averages)
 }
 
 fn pressure(before: &Reading, now: &Reading, elapsed: f64) -> Option<f64> {
@@ -193,8 +225,8 @@ fn compare(before: &Reading, now: &Reading, elapsed: f64, known: Option<Known>) 
     } else {
         None
     };
-    // What threads did when somebody looked last says nothing of a time in which nobody ran or waited.
-    let known = known.filter(|_| used > 0.0 || pressure != Some(0.0));
+    // What threads did when somebody looked last says nothing of a time in which none can have done it.
+    let known = known.filter(|_| pressure.is_none_or(|waited| used + waited >= BUSY));
     let waits = pressure.unwrap_or_else(|| known.map_or(0.0, |known| known.waited.min(1.0)));
     let crowded = pressure.is_some_and(|pressure| pressure >= CROWDED);
     let hogs = known.map_or(0.0, |known| known.hogs);

@@ -18,10 +18,10 @@ fn reading(used_ms: u64, threads: &[(u64, u64, u64)]) -> Reading {
 /// What is made of two readings one second apart.
 fn second(before: Reading, now: Reading) -> Measure {
     let mut meter = Meter::default();
-    meter.measure(&Sample { at_us: 1_000_000, readings: vec![before] });
-    let (elapsed, measures) = meter.measure(&Sample { at_us: 2_000_000, readings: vec![now] });
+    meter.measure(Sample { at_us: 1_000_000, readings: vec![before] });
+    let (elapsed, measures) = meter.measure(Sample { at_us: 2_000_000, readings: vec![now] });
     assert_eq!(elapsed, 1.0);
-    measures[0]
+    measures[0].1
 }
 
 #[test]
@@ -87,12 +87,14 @@ fn who_is_frozen_or_held_by_its_limit_is_not_judged() {
 #[test]
 fn counters_that_go_back_and_clocks_that_stand_still_are_a_new_start() {
     let mut meter = Meter::default();
-    let at = |at_us: u64, used: u64| Sample { at_us, readings: vec![reading(used, &[(0, used, 0)])] };
+    let mut at = |at_us: u64, used: u64| {
+        meter.measure(Sample { at_us, readings: vec![reading(used, &[(0, used, 0)])] }).1[0].1
+    };
     const NEW: Measure = Measure { cpus: 2.0, ..Measure::UNKNOWN };
-    assert_eq!(meter.measure(&at(1_000_000, 500)).1, [NEW]);
-    assert_eq!(meter.measure(&at(2_000_000, 100)).1, [NEW]);
-    assert!((meter.measure(&at(3_000_000, 600)).1[0].used - 0.5).abs() < 1e-9);
-    assert_eq!(meter.measure(&at(3_000_000, 700)).1, [NEW]);
-    assert_eq!(meter.measure(&at(2_000_000, 700)).1, [NEW]);
-    assert!((meter.measure(&at(3_000_000, 1200)).1[0].used - 0.5).abs() < 1e-9);
+    assert_eq!(at(1_000_000, 500), NEW);
+    assert_eq!(at(2_000_000, 100), NEW);
+    assert!((at(3_000_000, 600).used - 0.5).abs() < 1e-9);
+    assert_eq!(at(3_000_000, 700), NEW);
+    assert_eq!(at(2_000_000, 700), NEW);
+    assert!((at(3_000_000, 1200).used - 0.5).abs() < 1e-9);
 }

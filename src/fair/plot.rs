@@ -1,23 +1,45 @@
-//! A recording as a picture: SVG written by hand, nothing drawn that is not a number of the recording. Pure.
+//! A recording as a picture: shapes, which `svg` writes and `png` paints. Pure.
 //!
 //! Two panels over time: what everybody received (lines) against what it was entitled to (pale bands behind
 //! them), and the lag. Colours are told apart by the colour-blind; names stand beside the lines' ends.
 
-use std::fmt::Write;
+pub mod png;
+pub mod svg;
 
 use super::record::{Point, Row};
 
-const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 560.0;
+pub const WIDTH: f64 = 960.0;
+pub const HEIGHT: f64 = 560.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 800.0;
 const UPPER: (f64, f64) = (48.0, 330.0);
 const LOWER: (f64, f64) = (380.0, 510.0);
 /// Okabe and Ito's colours.
-const COLOURS: [&str; 8] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999933"];
+const COLOURS: [Colour; 8] = [0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xe69f00, 0x000000, 0x999933];
+const BLACK: Colour = 0;
+const GREY: Colour = 0x555555;
+const PALE: Colour = 0xdddddd;
+const PALER: Colour = 0xeeeeee;
 /// More lines than these cannot be told apart: the rest are drawn together.
 const NAMED: usize = 12;
+
+/// Red, green and blue, a byte each.
+pub type Colour = u32;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shape {
+    /// Lines that do not touch each other, painted at once.
+    Lines { pieces: Vec<Vec<(f64, f64)>>, colour: Colour, width: f64, opacity: f64 },
+    /// `at` is a point on the line the letters stand on.
+    Text { at: (f64, f64), text: String, anchor: Anchor, size: f64, colour: Colour },
+}
 
 struct Axis {
     from: f64,
@@ -34,7 +56,7 @@ impl Axis {
 }
 
 /// The picture of a recording; None when there is nothing in it.
-pub fn svg(title: &str, points: &[Point]) -> Option<String> {
+pub fn draw(title: &str, points: &[Point]) -> Option<Vec<Shape>> {
     let names = names(points);
     let end = points.last()?.at;
     let time = Axis { from: LEFT, to: RIGHT, low: 0.0, high: end.max(1e-3) };
@@ -43,29 +65,36 @@ pub fn svg(title: &str, points: &[Point]) -> Option<String> {
     let cpus = Axis { from: UPPER.1, to: UPPER.0, low: 0.0, high: round_up(most) };
     let behind = rows().map(|row| row.lag.abs()).fold(0.01, f64::max);
     let lags = Axis { from: LOWER.1, to: LOWER.0, low: -round_up(behind), high: round_up(behind) };
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"26\" font-size=\"16\">{}</text>\n",
-        escaped(title)
-    );
-    grid(&mut out, &time, &cpus, "CPUs received (line) and entitled (band)", false);
-    grid(&mut out, &time, &lags, "lag, CPU-seconds", true);
+    let mut shapes = vec![text(LEFT, 26.0, title, Anchor::Start, 16.0, BLACK)];
+    grid(&mut shapes, &time, &cpus, "CPUs received (line) and entitled (band)", false);
+    grid(&mut shapes, &time, &lags, "lag, CPU-seconds", true);
+    let mut line =
+        |index: usize, name: &str, (width, opacity): (f64, f64), values: &Axis, value: fn(&Row) -> f64| {
+            let pieces = pieces(points, name, |point, row| (time.at(point.at), values.at(value(row))));
+            shapes.push(Shape::Lines { pieces, colour: colour(index), width, opacity });
+        };
+    let (thin, band) = ((1.6, 1.0), (7.0, 0.25));
     for (index, name) in names.iter().enumerate() {
-        line(&mut out, points, name, colour(index), Stroke::BAND, &time, &cpus, |row| row.entitled);
+        line(index, name, band, &cpus, |row| row.entitled);
     }
     for (index, name) in names.iter().enumerate() {
-        line(&mut out, points, name, colour(index), Stroke::LINE, &time, &cpus, |row| row.received);
-        line(&mut out, points, name, colour(index), Stroke::LINE, &time, &lags, |row| row.lag);
+        line(index, name, thin, &cpus, |row| row.received);
+        line(index, name, thin, &lags, |row| row.lag);
     }
-    legend(&mut out, &names);
-    out.push_str("</svg>\n");
-    Some(out)
+    legend(&mut shapes, &names);
+    Some(shapes)
 }
 
-fn colour(index: usize) -> &'static str {
+fn colour(index: usize) -> Colour {
     COLOURS[index % COLOURS.len()]
+}
+
+fn text(x: f64, y: f64, text: &str, anchor: Anchor, size: f64, colour: Colour) -> Shape {
+    Shape::Text { at: (x, y), text: text.to_owned(), anchor, size, colour }
+}
+
+fn ruler(from: (f64, f64), to: (f64, f64), colour: Colour, width: f64) -> Shape {
+    Shape::Lines { pieces: vec![vec![from, to]], colour, width, opacity: 1.0 }
 }
 
 /// In order of appearance.
@@ -82,10 +111,6 @@ fn round_up(value: f64) -> f64 {
     steps.into_iter().map(|step| step * power).find(|step| *step >= value * 0.999).unwrap_or(value)
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 /// At most two decimals, none where there are none.
 fn short(value: f64) -> String {
     let text = format!("{value:.2}");
@@ -93,102 +118,53 @@ fn short(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-fn grid(out: &mut String, time: &Axis, values: &Axis, label: &str, with_time: bool) {
+fn grid(shapes: &mut Vec<Shape>, time: &Axis, values: &Axis, label: &str, with_time: bool) {
     const STEPS: u32 = 5;
+    const LETTERS: f64 = 12.0;
     let (top, bottom) = (values.to, values.from);
-    put(out, format_args!("<text x=\"{LEFT}\" y=\"{}\" fill=\"#555\">{label}</text>", short(top - 8.0)));
+    shapes.push(text(LEFT, top - 8.0, label, Anchor::Start, LETTERS, GREY));
     for step in 0..=STEPS {
         let part = f64::from(step) / f64::from(STEPS);
         let value = values.low + part * (values.high - values.low);
-        let y = short(values.at(value));
-        put(out, format_args!("<line x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y}\" y2=\"{y}\" stroke=\"#ddd\"/>"));
-        let text = short(value);
-        put(
-            out,
-            format_args!("<text x=\"{}\" y=\"{y}\" dy=\"4\" text-anchor=\"end\">{text}</text>", LEFT - 6.0),
-        );
+        let y = values.at(value);
+        shapes.push(ruler((LEFT, y), (RIGHT, y), PALE, 1.0));
+        shapes.push(text(LEFT - 6.0, y + 4.0, &short(value), Anchor::End, LETTERS, BLACK));
     }
     for step in 0..=6 {
         let value = time.high * f64::from(step) / 6.0;
-        let x = short(time.at(value));
-        put(out, format_args!("<line x1=\"{x}\" x2=\"{x}\" y1=\"{top}\" y2=\"{bottom}\" stroke=\"#eee\"/>"));
+        let x = time.at(value);
+        shapes.push(ruler((x, top), (x, bottom), PALER, 1.0));
         if with_time {
-            let text = short(value);
-            let y = bottom + 18.0;
-            put(out, format_args!("<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{text} s</text>"));
+            let label = format!("{} s", short(value));
+            shapes.push(text(x, bottom + 18.0, &label, Anchor::Middle, LETTERS, BLACK));
         }
     }
 }
 
-fn put(out: &mut String, what: std::fmt::Arguments) {
-    writeln!(out, "{what}").expect("a string takes everything");
-}
-
-#[derive(Clone, Copy)]
-struct Stroke {
-    width: f64,
-    opacity: f64,
-}
-
-impl Stroke {
-    const LINE: Stroke = Stroke { width: 1.6, opacity: 1.0 };
-    const BAND: Stroke = Stroke { width: 7.0, opacity: 0.25 };
-}
-
-#[allow(clippy::too_many_arguments, reason = "each is one property of the line")]
-fn line(
-    out: &mut String,
-    points: &[Point],
-    name: &str,
-    colour: &str,
-    stroke: Stroke,
-    time: &Axis,
-    values: &Axis,
-    value: impl Fn(&Row) -> f64,
-) {
-    let mut path = String::new();
-    let mut drawing = false;
+/// Where a container was not there its line stops, and begins anew if it returns.
+fn pieces(points: &[Point], name: &str, place: impl Fn(&Point, &Row) -> (f64, f64)) -> Vec<Vec<(f64, f64)>> {
+    let mut pieces = vec![Vec::new()];
     for point in points {
-        let Some(row) = point.leaves.iter().find(|row| row.name == name) else {
-            // It was not there: the line stops, and begins anew if it returns.
-            drawing = false;
-            continue;
-        };
-        let (x, y) = (short(time.at(point.at)), short(values.at(value(row))));
-        write!(path, "{}{x} {y} ", if drawing { 'L' } else { 'M' }).expect("a string takes everything");
-        drawing = true;
+        match point.leaves.iter().find(|row| row.name == name) {
+            Some(row) => pieces.last_mut().expect("there is always one").push(place(point, row)),
+            None => pieces.push(Vec::new()),
+        }
     }
-    put(
-        out,
-        format_args!(
-            "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{}\" stroke-opacity=\"{}\" \
-             stroke-linejoin=\"round\"/>",
-            path.trim_end(),
-            stroke.width,
-            stroke.opacity
-        ),
-    );
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
 }
 
-fn legend(out: &mut String, names: &[String]) {
+fn legend(shapes: &mut Vec<Shape>, names: &[String]) {
     let x = RIGHT + 16.0;
+    let y = |index: usize| UPPER.0 + 14.0 + index as f64 * 18.0;
     for (index, name) in names.iter().take(NAMED).enumerate() {
-        let y = UPPER.0 + 14.0 + index as f64 * 18.0;
-        let colour = colour(index);
-        put(
-            out,
-            format_args!(
-                "<line x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-                 <text x=\"{}\" y=\"{y}\" dy=\"4\">{}</text>",
-                x + 18.0,
-                x + 24.0,
-                escaped(name)
-            ),
-        );
+        let y = y(index);
+        shapes.push(ruler((x, y), (x + 18.0, y), colour(index), 3.0));
+        shapes.push(text(x + 24.0, y + 4.0, name, Anchor::Start, 12.0, BLACK));
     }
     if names.len() > NAMED {
-        let y = UPPER.0 + 14.0 + NAMED as f64 * 18.0;
-        put(out, format_args!("<text x=\"{x}\" y=\"{y}\" dy=\"4\">and {} more</text>", names.len() - NAMED));
+        let more = format!("and {} more", names.len() - NAMED);
+        shapes.push(text(x, y(NAMED) + 4.0, &more, Anchor::Start, 12.0, BLACK));
     }
 }
 
@@ -207,14 +183,13 @@ mod tests {
             Point { at: 2.0, leaves: vec![row("a", 1.0)] },
             Point { at: 3.0, leaves: vec![row("a", 1.0), row("<b>", 1.0)] },
         ];
-        let picture = svg("one & two", &points).unwrap();
+        let picture = svg::write(&draw("one & two", &points).unwrap());
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
-        assert_eq!(picture.matches("<path ").count(), 6);
         assert!(picture.contains("one &amp; two") && picture.contains("&lt;b&gt;"));
         // Who was away has a line of two pieces.
         let broken = picture.lines().filter(|line| line.matches('M').count() == 2).count();
         assert_eq!(broken, 3, "{picture}");
-        assert_eq!(svg("nothing", &[]), None);
+        assert_eq!(draw("nothing", &[]), None);
     }
 
     #[test]

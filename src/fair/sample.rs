@@ -1,8 +1,8 @@
 //! Reading what a cgroup has used and what it waits for, with as few system calls as possible.
 //!
 //! Everything that is read again stays open. A cgroup that does nothing costs one read; its pressure is looked
-//! at now and then only. Threads are what costs most, so they are looked at every few samples, and not when
-//! nobody ran or waited. A cgroup that vanishes while it is read is no error, and a file that is not there or
+//! at now and then only. Threads are what costs most, so they are looked at once a second, and only where one
+//! of them can have been running or waiting all the time. A cgroup that vanishes while it is read is no error, and a file that is not there or
 //! switched off (PSI, schedstat, the cpu controller) is a fact that is not known.
 
 use std::collections::BTreeMap;
@@ -10,15 +10,21 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result};
 
-use super::meter::{Reading, Thread};
+use super::meter::{Reading, Thread, may_have_hogs};
 use super::model::Key;
 use crate::cgroup::gauge::{number_of, some_total};
 use crate::cgroup::{Cgroup, Gauge};
 use crate::sys::fs::{self, CWD, Mode, OFlags};
 use crate::sys::{AsFd, OwnedFd};
 
-/// Samples between two looks at a leaf's threads, and at the pressure of one that does nothing.
-pub const LOOK: u64 = 4;
+/// Microseconds between two looks at a leaf's threads, and at the pressure of one that does nothing.
+const LOOK_US: u64 = 900_000;
+
+/// When somebody who had slept has used so much, the sample is no measure for anybody.
+const MUCH_US: u64 = 50_000;
+
+/// So many readings that say the same make a leaf one that sleeps.
+const ASLEEP: u32 = 4;
 
 /// With more threads than this, pressure has to do.
 const MANY_THREADS: usize = 2000;
@@ -32,13 +38,29 @@ pub struct Probe {
     memory_pressure: Option<Gauge>,
     events: Gauge,
     threads: BTreeMap<u64, OwnedFd>,
-    last: Reading,
+    last: Last,
     frozen: bool,
+    /// It had slept, and the last reading is about more than one sample.
+    pub woke: bool,
     pub populated: bool,
     cpus: f64,
-    quiet: u64,
     pub memory_bytes: u64,
     pub memory_waited_us: u64,
+}
+
+/// What was read last, and when.
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
+    at_us: u64,
+    used_us: u64,
+    pressure_us: Option<u64>,
+    pressure_at_us: u64,
+    looked_at_us: Option<u64>,
+    /// There was none for a long time before, so there is nothing to compare it with.
+    first_look: bool,
+    /// Readings in a row that said the same.
+    quiet: u32,
+    throttled: u64,
 }
 
 impl Probe {
@@ -55,11 +77,11 @@ impl Probe {
             memory_pressure: Gauge::open(&cgroup, c"memory.pressure")?,
             cgroup,
             threads: BTreeMap::new(),
-            last: Reading::default(),
+            last: Last::default(),
             frozen: false,
+            woke: false,
             populated: true,
             cpus: 1.0,
-            quiet: 0,
             memory_bytes: 0,
             memory_waited_us: 0,
         };
@@ -70,6 +92,11 @@ impl Probe {
     /// Whether the kernel tells how long somebody waited.
     pub fn has_pressure(&self) -> bool {
         self.pressure.as_ref().is_some_and(|pressure| pressure.read(some_total).is_some())
+    }
+
+    /// Whether the cgroup still is.
+    pub fn is_there(&self) -> bool {
+        self.stat.read(|_| Some(())).is_some()
     }
 
     /// Reads what rarely changes.
@@ -85,22 +112,45 @@ impl Probe {
         self.memory_waited_us = waited.unwrap_or(0);
     }
 
-    /// The counters as they stand; None: the cgroup is gone. `turn` says whose turn it is to be looked at
-    /// closely, see `LOOK`.
-    pub fn read(&mut self, key: Key, turn: bool) -> Option<Reading> {
+    /// The counters as they stand; None: the cgroup is gone. One that has slept for some time is passed over
+    /// for a second; when it turns out to have run meanwhile, `woke` says so.
+    pub fn read(&mut self, key: Key, at_us: u64) -> Option<Reading> {
+        let before = self.last;
+        self.woke = false;
+        if before.quiet >= ASLEEP && at_us < before.at_us + LOOK_US {
+            return Some(self.reading(key, None));
+        }
         let (used_us, throttled) = self.stat.read(|text| {
             Some((number_of(text, "usage_usec")?, number_of(text, "nr_throttled").unwrap_or(0)))
         })?;
-        self.quiet = if used_us == self.last.used_us { self.quiet + 1 } else { 0 };
-        let mut pressure_us = self.last.pressure_us;
-        if self.quiet < 2 || turn || pressure_us.is_none() {
-            pressure_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
+        let still = used_us == before.used_us;
+        self.woke = before.quiet >= ASLEEP && used_us.saturating_sub(before.used_us) > MUCH_US;
+        let quiet = if still { before.quiet + 1 } else { 0 };
+        let mut now = Last { at_us, used_us, quiet, throttled, ..before };
+        let unknown = before.pressure_us.is_none() || at_us >= before.pressure_at_us + LOOK_US;
+        if now.quiet < 2 || unknown {
+            now.pressure_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
+            now.pressure_at_us = at_us;
         }
-        let idle = self.quiet > 0 && pressure_us.is_some() && pressure_us == self.last.pressure_us;
-        let threads = if turn && !idle { self.look() } else { None };
-        self.last =
-            Reading { key, used_us, threads, pressure_us, throttled, frozen: self.frozen, cpus: self.cpus };
-        Some(self.last.clone())
+        let elapsed_us = at_us.saturating_sub(before.at_us);
+        let waited_us = now.pressure_us.map(|now| now.saturating_sub(before.pressure_us.unwrap_or(0)));
+        let asleep = still && waited_us == Some(0);
+        let mut threads = None;
+        if !asleep && may_have_hogs(elapsed_us, used_us.saturating_sub(before.used_us), waited_us) {
+            let since = before.looked_at_us.map(|at| at_us.saturating_sub(at));
+            if before.first_look || since.is_none_or(|since| since >= LOOK_US) {
+                threads = self.look();
+                now.looked_at_us = Some(at_us);
+                now.first_look = since.is_none_or(|since| since >= 2 * LOOK_US);
+            }
+        }
+        self.last = now;
+        Some(self.reading(key, threads))
+    }
+
+    fn reading(&self, key: Key, threads: Option<Vec<Thread>>) -> Reading {
+        let Last { used_us, pressure_us, throttled, .. } = self.last;
+        Reading { key, used_us, threads, pressure_us, throttled, frozen: self.frozen, cpus: self.cpus }
     }
 
     /// What every thread ran and waited. None where there are too many, where the kernel does not tell, or
@@ -127,6 +177,37 @@ impl Probe {
         }
         let known = found.iter().any(|thread| thread.ran_ns > 0) || found.is_empty();
         known.then_some(found)
+    }
+}
+
+/// All that compete below one cgroup: how much of the time somebody of them waited.
+pub struct Crowd {
+    pressure: Option<Gauge>,
+    at_us: u64,
+    waited_us: u64,
+    part: f64,
+}
+
+impl Crowd {
+    /// Many wait in most of an interval, after one in which hardly anybody did.
+    const MUCH: f64 = 0.5;
+    const LITTLE: f64 = 0.1;
+
+    pub fn open(parent: &Cgroup) -> Result<Self> {
+        let pressure = Gauge::open(parent, c"cpu.pressure")?;
+        Ok(Self { pressure, at_us: 0, waited_us: 0, part: 1.0 })
+    }
+
+    /// Since this was asked last.
+    pub fn begins_to_wait(&mut self, at_us: u64) -> bool {
+        let waited_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
+        let (Some(waited_us), elapsed_us) = (waited_us, at_us.saturating_sub(self.at_us).max(1)) else {
+            return false;
+        };
+        let part = waited_us.saturating_sub(self.waited_us) as f64 / elapsed_us as f64;
+        let before = std::mem::replace(&mut self.part, part);
+        (self.at_us, self.waited_us) = (at_us, waited_us);
+        before < Self::LITTLE && part > Self::MUCH
     }
 }
 

@@ -19,7 +19,7 @@ pub const VERSION: u32 = 1;
 #[serde(default, rename_all = "camelCase")]
 pub struct Snapshot {
     pub version: u32,
-    /// Seconds on the clock of who took it; only differences mean anything.
+    /// When the last sample was taken, in seconds; only differences mean anything.
     pub at: f64,
     /// What tunes; empty where nothing does.
     pub policy: String,
@@ -30,6 +30,9 @@ pub struct Snapshot {
     /// Samples taken, and the CPU time and memory this cost.
     pub samples: u64,
     pub cost_seconds: f64,
+    /// CPU time of a sample with all that follows from it: on average, and the most of any.
+    pub sample_seconds: f64,
+    pub longest_sample_seconds: f64,
     pub memory_bytes: u64,
 }
 
@@ -80,10 +83,11 @@ pub struct Entry {
 }
 
 impl Snapshot {
-    pub fn take(tuner: &Tuner, at: f64) -> Self {
+    pub fn take(tuner: &Tuner) -> Self {
         Self {
             version: VERSION,
-            at,
+            at: tuner.siblings.values().map(Siblings::sampled_at).fold(0.0, f64::max),
+            samples: tuner.samples,
             extended: tuner.kernel.extended,
             siblings: tuner.siblings.values().map(group).collect(),
             ..Self::default()
@@ -222,6 +226,7 @@ pub fn metrics(snapshot: &Snapshot) -> String {
     for (name, kind, help, value) in [
         ("samples_total", "counter", "Samples taken.", snapshot.samples as f64),
         ("cost_cpu_seconds_total", "counter", "CPU time deja itself used.", snapshot.cost_seconds),
+        ("sample_cpu_seconds", "gauge", "CPU time of a sample, on average.", snapshot.sample_seconds),
         ("resident_bytes", "gauge", "Memory deja itself uses.", snapshot.memory_bytes as f64),
     ] {
         line(format_args!("# HELP deja_fair_{name} {help}"));

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::base::{Base, Entry};
+use super::base::{Base, Entry, Knobs, Tidings};
 use super::model::{Key, Member, Terms};
 use super::policy::Setting;
 use super::sample::Probe;
 use super::squeeze::{self, Memory};
 use super::terms::Asked;
-use super::tuner::Event;
+use super::tuner::{Arrival, Event};
 use crate::cgroup::limits::Write;
 use crate::cgroup::{Cgroup, apply};
 
@@ -21,9 +21,13 @@ pub struct Tuned {
     number: u64,
     /// None: without the cpu controller it can only be watched.
     pub base: Option<Base>,
+    knobs: Option<Knobs>,
     /// What the cgroup has.
     pub written: Setting,
     pub fault: Option<String>,
+    /// Whom else to tell of changes; empty: nobody.
+    unit: String,
+    untold: bool,
     /// The memory terms in force.
     limited: Memory,
     /// When memory was last squeezed, and how long somebody had waited for it by then.
@@ -34,18 +38,21 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// `weight` is the one it has to have in the end, where that is known better than by looking.
-    pub fn new(name: &str, cgroup: Cgroup, asked: Asked, weight: Option<u16>, at_us: u64) -> Result<Self> {
+    pub fn new(arrival: Arrival, cgroup: Cgroup, at_us: u64) -> Result<Self> {
+        let Arrival { name, asked, weight, unit, .. } = arrival;
         let found = Base::read(&cgroup)?;
-        let number = cgroup.number()?;
+        let (number, knobs) = (cgroup.number()?, Knobs::open(&cgroup)?);
         Ok(Self {
             name: name.to_owned(),
             probe: Probe::open(cgroup)?,
             asked,
             number,
             written: found.as_ref().map_or(Setting::of_weight(100), Base::setting),
+            knobs,
             base: found.map(|base| Base { weight: weight.unwrap_or(base.weight), ..base }),
             fault: None,
+            unit: unit.to_owned(),
+            untold: false,
             limited: Memory::default(),
             squeezed: (at_us, 0),
             received: 0.0,
@@ -57,7 +64,24 @@ impl Tuned {
     /// What the journal says of it; None: there is nothing to restore.
     pub fn entry(&self) -> Option<(String, Entry)> {
         let base = self.base.clone()?;
-        Some((self.probe.cgroup.path().to_owned(), Entry { number: self.number, base }))
+        Some((
+            self.probe.cgroup.path().to_owned(),
+            Entry { number: self.number, base, unit: self.unit.clone() },
+        ))
+    }
+
+    /// What its unit's manager has not heard yet.
+    pub fn tidings(&mut self) -> Option<Tidings> {
+        let base = self.base.as_ref()?;
+        if !std::mem::take(&mut self.untold) || self.unit.is_empty() {
+            return None;
+        }
+        let asked = self.limited.files();
+        let memory = base.memory.iter().map(|(file, text)| {
+            Write::new(file.clone(), asked.get(file.as_str()).map_or(text.as_str(), String::as_str))
+        });
+        let writes = base.all(&self.written).into_iter().chain(memory).collect();
+        Some(Tidings { unit: self.unit.clone(), writes })
     }
 
     /// What was asked, and no more than the limit that is in force anyway.
@@ -89,13 +113,13 @@ impl Tuned {
         }
         match base.change(&self.probe.cgroup, &self.written, &to) {
             Ok(()) => {
-                (self.written, self.fault) = (to, None);
+                (self.written, self.fault, self.untold) = (to, None, true);
                 self.writes += 1;
                 let limit = to.limit.is_finite().then_some(to.limit);
                 Some(Event::Wrote { container: self.name.clone(), weight, idle: to.idle, limit })
             }
             // Of one that has just ended there will be news soon.
-            Err(_) if self.probe.read(0, false).is_none() => None,
+            Err(_) if !self.probe.is_there() => None,
             Err(error) => self.failed(&error),
         }
     }
@@ -106,6 +130,7 @@ impl Tuned {
             return None;
         }
         let base = self.base.as_ref()?;
+        self.untold = true;
         let written = Base::read(&self.probe.cgroup).and_then(|now| match now {
             Some(now) => apply(&self.probe.cgroup, &base.memory_writes(&now, &self.asked.memory)),
             None => Ok(()),
@@ -137,16 +162,14 @@ impl Tuned {
 
     /// Whether the cgroup still has what was written. What somebody else wrote is what it has to have in the
     /// end; only what differs was theirs.
-    pub fn check(&mut self) -> Result<Option<Event>> {
-        let (Some(base), Some(now)) = (&mut self.base, Base::read(&self.probe.cgroup)?) else {
-            return Ok(None);
-        };
+    pub fn check(&mut self) -> Option<Event> {
+        let (base, now) = (self.base.as_mut()?, self.knobs.as_ref()?.read()?);
         let (found, ours) = (now.setting(), self.written);
         let weight = !found.idle && !ours.idle && found.weight != ours.weight;
         let limit =
             (found.limit - ours.limit).abs() > 0.005 || found.limit.is_finite() != ours.limit.is_finite();
         if !weight && !limit && found.idle == ours.idle {
-            return Ok(None);
+            return None;
         }
         *base = Base {
             weight: if weight { now.weight } else { base.weight },
@@ -155,18 +178,19 @@ impl Tuned {
             memory: base.memory.clone(),
         };
         self.written = found;
-        Ok(Some(Event::Overridden {
+        Some(Event::Overridden {
             container: self.name.clone(),
             weight: now.weight,
             idle: now.idle,
             max: now.max,
-        }))
+        })
     }
 
     /// Whether there was anything to restore.
     pub fn restore(&mut self) -> Result<bool> {
         let Some(base) = &self.base else { return Ok(false) };
         if std::mem::take(&mut self.limited) != Memory::default() {
+            self.untold = true;
             if let Some(now) = Base::read(&self.probe.cgroup)? {
                 apply(&self.probe.cgroup, &base.memory_writes(&now, &Memory::default()))?;
             }
@@ -176,7 +200,7 @@ impl Tuned {
             return Ok(false);
         }
         base.change(&self.probe.cgroup, &self.written, &to)?;
-        self.written = to;
+        (self.written, self.untold) = (to, true);
         Ok(true)
     }
 }

@@ -11,20 +11,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::base::Journal;
+use super::base::{Journal, Tidings};
 use super::controller::Controller;
 use super::meaning::Meaning;
 use super::meter::Sample;
 use super::model::{Groups, Key};
 use super::policy::{Acting, Policy, Setting};
-use super::sample::LOOK;
+use super::sample::Crowd;
 use super::terms::Asked;
 use super::tuned::Tuned;
 use crate::cgroup::{Cgroup, Mount};
 use crate::sys::fs::{self, FlockOperation};
 use crate::sys::{Errno, Reason};
 
-/// Samples between two checks that a cgroup still has what was written to it.
+/// Samples between two checks that a cgroup still has what was written to it, and ticks between two that the
+/// kernel is the same.
 const CHECK: u64 = 40;
 
 /// Periods after which a sample is late.
@@ -97,6 +98,8 @@ pub struct Arrival<'a> {
     pub asked: Asked,
     /// The weight it has to have at the end, where that is known better than by looking.
     pub weight: Option<u16>,
+    /// The unit of a manager that has to hear of every change; empty: there is none.
+    pub unit: &'a str,
 }
 
 pub struct Tuner {
@@ -108,7 +111,11 @@ pub struct Tuner {
     next: Key,
     turn: u64,
     at_us: u64,
+    /// Samples of anybody that were taken.
+    pub samples: u64,
     journal_is_stale: bool,
+    /// Of those that are gone.
+    tidings: Vec<Tidings>,
     pub kernel: Kernel,
 }
 
@@ -118,6 +125,11 @@ pub struct Siblings {
     pub controller: Controller,
     pub tuned: BTreeMap<Key, Tuned>,
     told: (Acting, Meaning),
+    crowd: Crowd,
+    /// Of the last sample; when, how many there were, and for how many periods nobody need look.
+    at_us: u64,
+    turn: u64,
+    pace: u64,
 }
 
 /// What the kernel says about itself.
@@ -158,20 +170,22 @@ impl Tuner {
             next: 1,
             turn: 0,
             at_us: 0,
+            samples: 0,
             journal_is_stale: false,
+            tidings: Vec::new(),
             kernel: Kernel::read(),
         }
     }
 
     pub fn arrive(&mut self, arrival: Arrival) -> Result<(Key, Event)> {
-        let Arrival { name, mount, path, asked, weight } = arrival;
+        let Arrival { name, mount, path, .. } = arrival;
         let cgroup = Cgroup::open(mount, path)?.with_context(|| format!("cgroup {path:?} is gone"))?;
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
         if !self.siblings.contains_key(&parent) {
             let siblings = self.siblings_at(mount, &parent)?;
             self.siblings.insert(parent.clone(), siblings);
         }
-        let tuned = Tuned::new(name, cgroup, asked, weight, self.at_us)?;
+        let tuned = Tuned::new(arrival, cgroup, self.at_us)?;
         let key = self.next;
         let event = Event::Arrived {
             container: name.to_owned(),
@@ -204,7 +218,8 @@ impl Tuner {
         controller.set_groups(self.groups.clone());
         controller.tell(self.kernel.meaning);
         let told = (Acting::Content, Meaning::PerGroup);
-        Ok(Siblings { parent, controller, tuned: BTreeMap::new(), told })
+        let (crowd, tuned) = (Crowd::open(&parent)?, BTreeMap::new());
+        Ok(Siblings { parent, controller, tuned, told, crowd, at_us: self.at_us, turn: 0, pace: 1 })
     }
 
     /// The cgroup is nobody's to tune any more. What it had is restored if it is still there.
@@ -217,6 +232,7 @@ impl Tuner {
         if tuned.probe.populated && !self.options.watch_only {
             // One that ends just now needs nothing back.
             tuned.restore().ok();
+            self.tidings.extend(tuned.tidings());
         }
         if siblings.tuned.is_empty() {
             self.siblings.remove(&home);
@@ -233,7 +249,7 @@ impl Tuner {
         let Some(tuned) = siblings.tuned.get_mut(&key) else { return Ok(None) };
         let before = (tuned.asked.clone(), tuned.base.clone());
         tuned.probe.refresh();
-        let overridden = tuned.check()?;
+        let overridden = tuned.check();
         if let (Some(base), Some(weight)) = (&mut tuned.base, weight) {
             base.weight = weight;
         }
@@ -285,41 +301,27 @@ impl Tuner {
         Journal::new(&self.mount, tuned.filter_map(Tuned::entry).collect()).save(path)
     }
 
-    /// One sample at a time of a clock that does not go back; gives the keys of those that are gone.
-    pub fn tick(&mut self, at_us: u64) -> Result<(Vec<Key>, Vec<Event>)> {
-        let elapsed = at_us.saturating_sub(self.at_us) as f64 / 1e6;
-        let (turn, emulate, acts) = (self.turn, self.options.emulate_per_cpu, !self.options.watch_only);
-        (self.at_us, self.turn) = (at_us, turn + 1);
+    /// Samples whoever is due, by a clock that does not go back; gives the keys of those that are gone. When
+    /// somebody is `watching`, calm is no reason to leave a sample out.
+    pub fn tick(&mut self, at_us: u64, watching: bool) -> (Vec<Key>, Vec<Event>) {
         let (mut gone, mut events) = (Vec::new(), Vec::new());
-        if turn % CHECK == CHECK - 1 {
+        (self.at_us, self.turn) = (at_us, self.turn + 1);
+        if self.turn % CHECK == 0 {
             events.extend(self.watch_kernel());
         }
-        // A sample that comes late says that this machine itself was short of time, stood still or was asleep;
-        // what the kernel did meanwhile is nobody's debt.
-        let late = elapsed > self.options.period.as_secs_f64() * LATE;
         for siblings in self.siblings.values_mut() {
-            if late {
-                siblings.controller.disregard();
+            if siblings.due(at_us, watching, &self.options) {
+                siblings.sample(at_us, &self.options, self.kernel.extended, &mut gone, &mut events);
+                self.samples += 1;
             }
-            let mut readings = Vec::with_capacity(siblings.tuned.len());
-            for (key, tuned) in &mut siblings.tuned {
-                match tuned.probe.read(*key, !acts || (turn + key) % LOOK == 0) {
-                    Some(reading) => readings.push(reading),
-                    None => gone.push(*key),
-                }
-            }
-            let writes = siblings.controller.step(&Sample { at_us, readings });
-            siblings.count(elapsed);
-            if acts && !self.kernel.extended {
-                siblings.write(&writes, emulate, &mut events);
-            }
-            siblings.check(turn, acts, &mut events);
-            if acts {
-                siblings.tuned.values_mut().for_each(|tuned| events.extend(tuned.squeeze(at_us)));
-            }
-            events.extend(siblings.news());
         }
-        Ok((gone, events))
+        (gone, events)
+    }
+
+    /// Reads what rarely changes, for somebody who wants to see it.
+    pub fn refresh(&mut self) {
+        let tuned = self.siblings.values_mut().flat_map(|siblings| siblings.tuned.values_mut());
+        tuned.for_each(|tuned| tuned.probe.refresh());
     }
 
     /// Whether weights (still) mean what they are taken for.
@@ -339,12 +341,19 @@ impl Tuner {
         events
     }
 
+    /// What managers of units have to hear since this was asked last.
+    pub fn tidings(&mut self) -> Vec<Tidings> {
+        let tuned = self.siblings.values_mut().flat_map(|siblings| siblings.tuned.values_mut());
+        std::mem::take(&mut self.tidings).into_iter().chain(tuned.filter_map(Tuned::tidings)).collect()
+    }
+
     /// Everything as it was, and nothing left to restore.
     pub fn finish(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         if !self.options.watch_only {
             self.siblings.values_mut().for_each(|siblings| siblings.restore(&mut events));
         }
+        self.tidings = self.tidings();
         self.siblings.clear();
         self.homes.clear();
         events
@@ -352,6 +361,54 @@ impl Tuner {
 }
 
 impl Siblings {
+    /// Whether it is time for a sample. In calm times that is rarely so, unless many begin to wait at once.
+    fn due(&mut self, at_us: u64, watching: bool, options: &Options) -> bool {
+        let crowded = self.crowd.begins_to_wait(at_us);
+        let always = watching || options.emulate_per_cpu;
+        let pace = if always { 1 } else { self.pace.min(self.controller.pace()) };
+        let periods = at_us.saturating_sub(self.at_us) as f64 / 1e6 / options.period.as_secs_f64();
+        options.watch_only || crowded || periods + 0.5 > pace as f64
+    }
+
+    fn sample(
+        &mut self,
+        at_us: u64,
+        options: &Options,
+        extended: bool,
+        gone: &mut Vec<Key>,
+        events: &mut Vec<Event>,
+    ) {
+        let acts = !options.watch_only;
+        let elapsed = at_us.saturating_sub(self.at_us) as f64 / 1e6;
+        // A sample that comes late says that this machine itself was short of time, stood still or was asleep;
+        // what the kernel did meanwhile is nobody's debt.
+        if elapsed > options.period.as_secs_f64() * (self.pace as f64 - 1.0 + LATE) {
+            self.controller.disregard();
+        }
+        (self.at_us, self.turn) = (at_us, self.turn + 1);
+        let mut readings = Vec::with_capacity(self.tuned.len());
+        for (key, tuned) in &mut self.tuned {
+            match tuned.probe.read(*key, at_us) {
+                Some(reading) => readings.push(reading),
+                None => gone.push(*key),
+            }
+            if tuned.probe.woke {
+                self.controller.disregard();
+            }
+        }
+        let writes = self.controller.step(Sample { at_us, readings });
+        self.pace = self.controller.pace();
+        self.count(elapsed);
+        if acts && !extended {
+            self.write(&writes, options.emulate_per_cpu, events);
+        }
+        self.check(acts, events);
+        if acts {
+            self.tuned.values_mut().for_each(|tuned| events.extend(tuned.squeeze(at_us)));
+        }
+        events.extend(self.news());
+    }
+
     /// Whether others have weights beside ours. Below the root there always are some.
     fn look_around(&mut self) {
         let ours: Vec<&str> =
@@ -389,22 +446,18 @@ impl Siblings {
     }
 
     /// A few at a time: what changes rarely, and what somebody else may have written.
-    fn check(&mut self, turn: u64, acts: bool, events: &mut Vec<Event>) {
+    fn check(&mut self, acts: bool, events: &mut Vec<Event>) {
         for (key, tuned) in &mut self.tuned {
-            if acts && (turn + key) % CHECK != 0 {
+            if acts && (self.turn + key) % CHECK != 0 {
                 continue;
             }
             tuned.probe.refresh();
-            match tuned.check() {
-                Ok(None) => {}
-                Ok(Some(event)) => {
-                    if acts {
-                        events.push(event);
-                    }
-                    self.controller.update(*key, tuned.terms());
-                    self.controller.found(*key, Some(tuned.written));
+            if let Some(event) = tuned.check() {
+                if acts {
+                    events.push(event);
                 }
-                Err(error) => events.extend(tuned.failed(&error)),
+                self.controller.update(*key, tuned.terms());
+                self.controller.found(*key, Some(tuned.written));
             }
             if tuned.fault.is_some() {
                 self.controller.found(*key, None);
@@ -437,6 +490,11 @@ impl Siblings {
 
     pub fn path(&self) -> String {
         self.parent.full()
+    }
+
+    /// Seconds on the clock of samples.
+    pub fn sampled_at(&self) -> f64 {
+        self.at_us as f64 / 1e6
     }
 }
 

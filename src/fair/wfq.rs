@@ -28,9 +28,14 @@ struct Smooth {
     demand: f64,
     factor: f64,
     saturated: bool,
+    /// Seconds since it was seen to want more than it got, while it went on running.
+    content: f64,
 }
 
 const WINDOW: f64 = 1.0;
+/// What takes CPUs away from the whole machine for a moment makes a hog look as if it had paused: one sample, or
+/// less than so many seconds, prove nothing.
+const HOLD: f64 = 0.7;
 
 impl Wfq {
     /// `credit`: seconds of missed service that waking up may bring back.
@@ -48,11 +53,15 @@ impl Wfq {
             let factor = view.meaning.factor(measure);
             // Who is new may want everything: better it waits a little than its whole tenant counts twice.
             let demand = if measure.held == Some(Held::New) { measure.cpus } else { measure.demand };
-            let now = Smooth { demand, factor, saturated: measure.saturated };
+            let now = Smooth { demand, factor, saturated: measure.saturated, content: 0.0 };
             let smooth = self.smooth.entry(view.keys[member]).or_insert(now);
-            if smooth.saturated != now.saturated {
+            let doubtful = smooth.saturated && !now.saturated && measure.active() && smooth.content < HOLD;
+            if doubtful {
+                smooth.content += view.elapsed.max(f64::EPSILON);
+            } else if smooth.saturated != now.saturated {
                 *smooth = now;
             } else {
+                smooth.content = 0.0;
                 smooth.demand += part * (now.demand - smooth.demand);
                 smooth.factor += part * (now.factor - smooth.factor);
             }

@@ -1,12 +1,19 @@
 //! Processes: pidfds, signals, waiting, and the attributes that are set on oneself.
 
 use std::ffi::CStr;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use rustix::process;
 pub use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitIdStatus};
 
 use super::{AsFd, AsRawFd, Call, Errno, FromRawFd, OwnedFd, Result, last_errno};
+
+/// What this process has used of the CPUs.
+pub fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
 
 pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
     process::pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| Call::PidfdOpen.fault(errno))

@@ -104,8 +104,8 @@ impl Host {
         Ok(events)
     }
 
-    pub fn tick(&mut self, at_us: u64) -> Result<Vec<Event>> {
-        let (gone, mut events) = self.tuner.tick(at_us)?;
+    pub fn tick(&mut self, at_us: u64, watching: bool) -> Result<Vec<Event>> {
+        let (gone, mut events) = self.tuner.tick(at_us, watching);
         for key in &gone {
             events.extend(self.tuner.leave(*key));
             self.known
@@ -172,7 +172,7 @@ impl Host {
         let Some(place) = record.cgroup.clone().filter(|place| !place.path.is_empty()) else {
             bail!("it has no cgroup");
         };
-        if !place.made.contains(&place.path) {
+        if !place.made.contains(&place.path) && place.unit.is_empty() {
             bail!("its cgroup was there before it, so it is not deja's to tune");
         }
         let weight = record.fair.as_ref().and_then(|sharing| sharing.weight);
@@ -192,6 +192,7 @@ impl Host {
             path,
             asked: facts.asked.clone(),
             weight: facts.weight,
+            unit: &facts.place.unit,
         })?;
         known.key = Some(key);
         let file = mount.full(path) + "/cgroup.events";

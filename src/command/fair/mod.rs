@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::SharePolicy;
 use crate::container::{Container, Store};
+use crate::fair::base::Tidings;
 use crate::fair::model::{Groups, Terms, check_group};
 use crate::fair::simulate::scenario::PolicyName;
 use crate::fair::terms::{self, Asked, Said};
 use crate::spec;
+use crate::systemd::property;
 
 /// Files of `fair` beside the containers of a root. They are no directories, so they are no containers.
 struct Places {
@@ -110,6 +112,18 @@ impl Told {
         }
         Ok(groups)
     }
+}
+
+/// Units' managers hear what their cgroups have now, or they would write what they knew before again some day.
+fn tell_units(tidings: &[Tidings]) -> Result<()> {
+    if tidings.is_empty() {
+        return Ok(());
+    }
+    let manager = super::systemd()?;
+    for Tidings { unit, writes } in tidings {
+        manager.change(unit, &property::merge(property::limits(writes)?, Vec::new()))?;
+    }
+    Ok(())
 }
 
 fn policy_name(policy: SharePolicy) -> PolicyName {

@@ -13,11 +13,16 @@ pub fn run(arguments: &cli::FairPlot) -> Result<()> {
     let points = record::parse(&text).with_context(|| format!("{path:?}"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let title = arguments.title.as_deref().unwrap_or(&name);
-    let Some(picture) = plot::svg(title, &points) else {
+    let Some(shapes) = plot::draw(title, &points) else {
         bail!("{path:?} holds no samples");
     };
     match &arguments.output {
-        Some(output) => fs::write(output, picture).with_context(|| format!("write {output:?}")),
-        None => super::super::print(&picture),
+        Some(output) if output.extension().is_some_and(|extension| extension == "png") => {
+            fs::write(output, plot::png::write(&shapes)).with_context(|| format!("write {output:?}"))
+        }
+        Some(output) => {
+            fs::write(output, plot::svg::write(&shapes)).with_context(|| format!("write {output:?}"))
+        }
+        None => super::super::print(&plot::svg::write(&shapes)),
     }
 }

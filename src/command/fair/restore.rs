@@ -37,10 +37,16 @@ pub fn journal(path: &Path) -> Result<Vec<String>> {
             return Ok(Vec::new());
         }
     };
-    let (restored, failed) = journal.restore()?;
-    failed.iter().for_each(|failure| log::warning(&format!("restore: {}", error::sentence(failure))));
+    let restored = journal.restore()?;
+    if let Err(failure) = super::tell_units(&restored.tidings) {
+        log::warning(&format!("restore: {}", error::sentence(&failure)));
+    }
+    restored
+        .failed
+        .iter()
+        .for_each(|failure| log::warning(&format!("restore: {}", error::sentence(failure))));
     Journal::remove(path)?;
-    Ok(restored)
+    Ok(restored.paths)
 }
 
 /// One `fair run` per root; whoever holds the file's lock is it.

@@ -22,8 +22,11 @@ use crate::sys::process::{self, SignalSet};
 use crate::sys::sched::{self, Limit};
 use crate::sys::{AsFd, OwnedFd, socket};
 use crate::time::Moment;
+use crate::{error, log};
 
 const PERIOD: Duration = Duration::from_millis(250);
+/// What other managers hear can wait so long: they read it again only when they read everything again.
+const TELL: Duration = Duration::from_secs(1);
 /// Of policies that decide who runs until the next round.
 const ROUND: Duration = Duration::from_millis(100);
 const POINT: Duration = Duration::from_millis(500);
@@ -50,7 +53,8 @@ pub fn run(global: &Global, arguments: &cli::FairRun) -> Result<()> {
         period: period(arguments, policy),
         policy: super::policy_name(policy).name(),
         began: Instant::now(),
-        samples: 0,
+        cost: Cost::default(),
+        tell: Instant::now(),
     };
     daemon.voice.say(restored.into_iter().map(|cgroup| Event::Restored { cgroup }).collect())?;
     let events = daemon.host.scan()?;
@@ -60,6 +64,7 @@ pub fn run(global: &Global, arguments: &cli::FairRun) -> Result<()> {
     let served = daemon.serve(&signals);
     // Whatever ended it, a closed pipe for example: nothing stays changed.
     let events = daemon.host.tuner.finish();
+    daemon.tell_units();
     Journal::remove(&places.journal)?;
     std::fs::remove_file(&places.socket).with_context(|| format!("remove {:?}", places.socket))?;
     served.and_then(|()| daemon.voice.say(events))
@@ -109,7 +114,8 @@ struct Daemon {
     period: Duration,
     policy: &'static str,
     began: Instant,
-    samples: u64,
+    cost: Cost,
+    tell: Instant,
 }
 
 impl Daemon {
@@ -137,17 +143,40 @@ impl Daemon {
             if changed {
                 self.act(Host::notice)?;
             }
+            let now = Instant::now();
+            if asked || now >= next {
+                self.sample(asked || self.recording.is_some())?;
+            }
             if asked {
+                self.host.tuner.refresh();
                 serve::answer(&self.listener, &|| self.snapshot());
             }
-            let now = Instant::now();
+            if now >= self.tell {
+                self.tell = now + TELL;
+                self.tell_units();
+            }
             if now >= next {
-                let at_us = self.began.elapsed().as_micros() as u64 + 1;
-                self.act(|host| host.tick(at_us))?;
-                self.samples += 1;
                 self.record(now)?;
                 next = (next + self.period).max(now + self.period / 2);
             }
+        }
+    }
+
+    fn sample(&mut self, watching: bool) -> Result<()> {
+        let (before, began) = (self.host.tuner.samples, process::cpu_time());
+        let at_us = self.began.elapsed().as_micros() as u64 + 1;
+        self.act(|host| host.tick(at_us, watching))?;
+        if self.host.tuner.samples > before {
+            let took = process::cpu_time().saturating_sub(began);
+            self.cost = Cost { all: self.cost.all + took, longest: self.cost.longest.max(took) };
+        }
+        Ok(())
+    }
+
+    /// Without it the weights are right until systemd reads its units anew, which is no reason to end.
+    fn tell_units(&mut self) {
+        if let Err(failure) = super::tell_units(&self.host.tuner.tidings()) {
+            log::warning(&error::sentence(&failure));
         }
     }
 
@@ -157,14 +186,14 @@ impl Daemon {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let (cost_seconds, memory_bytes) = own_cost();
         Snapshot {
             policy: self.policy.to_owned(),
             cpus: online(),
-            samples: self.samples,
-            cost_seconds,
-            memory_bytes,
-            ..Snapshot::take(&self.host.tuner, self.began.elapsed().as_secs_f64())
+            cost_seconds: process::cpu_time().as_secs_f64(),
+            sample_seconds: self.cost.all.as_secs_f64() / self.host.tuner.samples.max(1) as f64,
+            longest_sample_seconds: self.cost.longest.as_secs_f64(),
+            memory_bytes: own_memory(),
+            ..Snapshot::take(&self.host.tuner)
         }
     }
 
@@ -172,7 +201,7 @@ impl Daemon {
         let Some(recording) = self.recording.as_ref().filter(|recording| now >= recording.next) else {
             return Ok(());
         };
-        let snapshot = Snapshot::take(&self.host.tuner, self.began.elapsed().as_secs_f64());
+        let snapshot = Snapshot::take(&self.host.tuner);
         let point = snapshot.point(&recording.before, 0.0);
         let recording = self.recording.as_mut().expect("it was there two lines above");
         recording.next = now + POINT;
@@ -184,14 +213,18 @@ impl Daemon {
     }
 }
 
-/// Seconds of CPU time and bytes of memory this process has used, as /proc tells.
-fn own_cost() -> (f64, u64) {
-    let first = |path: &str, place: usize| {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.split_ascii_whitespace().nth(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
-    };
+/// CPU time of samples.
+#[derive(Default, Clone, Copy)]
+struct Cost {
+    all: Duration,
+    longest: Duration,
+}
+
+/// Bytes that are in memory of this process, as /proc tells.
+fn own_memory() -> u64 {
     const PAGE: u64 = 4096;
-    (first("/proc/self/schedstat", 0) as f64 / 1e9, first("/proc/self/statm", 1) * PAGE)
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * PAGE
 }
 
 struct Recording {

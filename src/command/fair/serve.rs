@@ -60,6 +60,11 @@ fn reply(client: &mut UnixStream, snapshot: &dyn Fn() -> Snapshot) -> std::io::R
     client.write_all(head.as_bytes()).and_then(|()| client.write_all(body.as_bytes()))
 }
 
+/// Whether a daemon listens.
+pub fn is_there(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
 /// What the daemon behind this socket knows; None: there is none.
 pub fn ask(path: &Path) -> Result<Option<Snapshot>> {
     let mut socket = match UnixStream::connect(path) {

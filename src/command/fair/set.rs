@@ -1,8 +1,9 @@
-//! `fair set`: other terms for a container, a class or a tenant. A `fair run` that runs sees the file change.
+//! `fair set`: other terms for a container, a class or a tenant. A `fair run` that runs sees the file change;
+//! without one they are only kept, and that is said.
 
 use anyhow::{Result, bail};
 
-use super::{Places, Told};
+use super::{Places, Told, serve};
 use crate::cli::{self, Global};
 use crate::container::{Action, require};
 use crate::fair::model::{Terms, check_group};
@@ -14,9 +15,13 @@ pub fn run(global: &Global, arguments: &cli::FairSet) -> Result<()> {
         bail!("fair set: nothing to change: give at least one of --{}", terms::WORDS.join(", --"));
     }
     match arguments.id.strip_prefix('@') {
-        Some(name) => group(global, name, &said),
-        None => container(global, &arguments.id, said),
+        Some(name) => group(global, name, &said)?,
+        None => container(global, &arguments.id, said)?,
     }
+    if serve::is_there(&Places::of(&super::super::store(global)?).socket) {
+        return Ok(());
+    }
+    super::super::print("kept for the next deja fair run: none is at work, so it has no effect yet\n")
 }
 
 fn said(arguments: &cli::FairSet) -> Said {

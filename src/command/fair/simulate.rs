@@ -58,9 +58,12 @@ fn save(directory: &Path, stem: &str, scenario: &Scenario, outcomes: &[Outcome])
         let recording = name.with_extension("jsonl");
         fs::write(&recording, lines).with_context(|| format!("write {recording:?}"))?;
         let title = format!("{}: {policy}, weight per {kernel}", scenario.name);
-        if let Some(picture) = plot::svg(&title, &outcome.points) {
-            let file = name.with_extension("svg");
-            fs::write(&file, picture).with_context(|| format!("write {file:?}"))?;
+        if let Some(shapes) = plot::draw(&title, &outcome.points) {
+            let drawn = [("svg", plot::svg::write(&shapes).into_bytes()), ("png", plot::png::write(&shapes))];
+            for (extension, picture) in drawn {
+                let file = name.with_extension(extension);
+                fs::write(&file, picture).with_context(|| format!("write {file:?}"))?;
+            }
         }
     }
     Ok(())

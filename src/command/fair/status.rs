@@ -38,7 +38,6 @@ pub enum Source {
 pub struct Watcher {
     host: Host,
     began: Instant,
-    samples: u64,
 }
 
 impl Source {
@@ -59,7 +58,7 @@ impl Source {
         });
         let mut host = Host::new(store, tuner)?;
         host.scan()?;
-        Ok(Source::Own(Box::new(Watcher { host, began: Instant::now(), samples: 0 })))
+        Ok(Source::Own(Box::new(Watcher { host, began: Instant::now() })))
     }
 
     pub fn snapshot(&mut self) -> Result<Snapshot> {
@@ -75,13 +74,9 @@ impl Source {
 impl Watcher {
     fn snapshot(&mut self) -> Result<Snapshot> {
         self.host.notice()?;
-        self.host.tick(self.began.elapsed().as_micros() as u64 + 1)?;
-        self.samples += 1;
-        Ok(Snapshot {
-            cpus: online(),
-            samples: self.samples,
-            ..Snapshot::take(&self.host.tuner, self.began.elapsed().as_secs_f64())
-        })
+        self.host.tuner.refresh();
+        self.host.tick(self.began.elapsed().as_micros() as u64 + 1, true)?;
+        Ok(Snapshot { cpus: online(), ..Snapshot::take(&self.host.tuner) })
     }
 }
 

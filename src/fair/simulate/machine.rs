@@ -17,6 +17,8 @@ const SLICE: u64 = 3;
 const QUOTA_PERIOD_US: u64 = 100_000;
 /// The load average's half-life in ticks.
 const HALF_LIFE: f64 = 32.0;
+/// How long the host takes a CPU away when it does so half of the time.
+const STEAL_US: f64 = 60_000.0;
 /// What an idle group weighs, against the usual 100.
 const IDLE_WEIGHT: f64 = 0.3;
 
@@ -34,7 +36,9 @@ pub(super) struct Thread {
     bursts: Option<Bursts>,
     left_us: f64,
     ran_ns: u64,
+    /// As Linux does it: a wait is booked when it ends.
     waited_ns: u64,
+    waiting_ns: u64,
 }
 
 /// A group's part on one CPU.
@@ -69,6 +73,9 @@ pub(super) struct Cpu {
     slice: u32,
     least: f64,
     pub failed: u32,
+    /// The host has taken it away for a while.
+    pub stolen: bool,
+    stolen_until_us: u64,
 }
 
 #[derive(Debug)]
@@ -80,10 +87,12 @@ pub struct Machine {
     pub(super) threads: Vec<Thread>,
     pub(super) random: Random,
     decay: f64,
+    /// The part of the time in which the host takes a CPU away.
+    steal: f64,
 }
 
 impl Machine {
-    pub fn new(cpus: u32, meaning: Meaning, seed: u64) -> Self {
+    pub fn new(cpus: u32, meaning: Meaning, steal: f64, seed: u64) -> Self {
         Self {
             now_us: 0,
             meaning,
@@ -92,6 +101,7 @@ impl Machine {
             threads: Vec::new(),
             random: Random::new(seed),
             decay: 0.5f64.powf(1.0 / HALF_LIFE),
+            steal,
         }
     }
 
@@ -124,6 +134,7 @@ impl Machine {
                 left_us: 0.0,
                 ran_ns: 0,
                 waited_ns: 0,
+                waiting_ns: 0,
             });
         }
     }
@@ -197,6 +208,25 @@ impl Machine {
         }
     }
 
+    /// CPUs that the host has not taken away.
+    pub fn capacity(&self) -> f64 {
+        self.cpus.iter().filter(|cpu| !cpu.stolen).count() as f64
+    }
+
+    /// Spans of some tens of milliseconds, after which the host lets the CPU be for so long that the part is right.
+    fn be_stolen(&mut self) {
+        for cpu in 0..self.cpus.len() {
+            if self.now_us < self.cpus[cpu].stolen_until_us {
+                continue;
+            }
+            let stolen = !self.cpus[cpu].stolen;
+            let part = if stolen { self.steal } else { 1.0 - self.steal };
+            let span = self.vary(2.0 * STEAL_US * part);
+            self.cpus[cpu].stolen = stolen;
+            self.cpus[cpu].stolen_until_us = self.now_us + span as u64;
+        }
+    }
+
     pub fn tick(&mut self) {
         self.wake();
         if self.now_us % QUOTA_PERIOD_US == 0 {
@@ -213,6 +243,9 @@ impl Machine {
         }
         self.run();
         self.now_us += TICK_US;
+        if self.steal > 0.0 {
+            self.be_stolen();
+        }
     }
 
     fn wake(&mut self) {
@@ -341,10 +374,11 @@ impl Machine {
         let mut waited = vec![false; self.groups.len()];
         for cpu in 0..self.cpus.len() {
             let current = self.cpus[cpu].current;
+            let current = current.filter(|_| !self.cpus[cpu].stolen);
             for thread in self.cpus[cpu].queue.clone() {
                 let group = self.threads[thread].group;
                 if Some(thread) != current && !self.groups[group].throttled {
-                    self.threads[thread].waited_ns += TICK_US * 1000;
+                    self.threads[thread].waiting_ns += TICK_US * 1000;
                     waited[group] = true;
                 }
             }
@@ -368,6 +402,7 @@ impl Machine {
         }
         self.cpus[cpu].slice -= 1;
         self.threads[thread].ran_ns += TICK_US * 1000;
+        self.threads[thread].waited_ns += std::mem::take(&mut self.threads[thread].waiting_ns);
         self.threads[thread].left_us -= TICK_US as f64;
         if self.threads[thread].left_us <= 0.0 {
             let bursts = self.threads[thread].bursts.expect("only bursts end");

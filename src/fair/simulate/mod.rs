@@ -68,11 +68,12 @@ struct Run<'a> {
     reference: Reference,
     tally: Tally,
     period_us: u64,
+    sampled_us: u64,
 }
 
 impl<'a> Run<'a> {
     fn new(scenario: &'a Scenario, name: PolicyName, kernel: Kernel) -> Self {
-        let mut machine = Machine::new(scenario.cpus, kernel.meaning(), scenario.seed);
+        let mut machine = Machine::new(scenario.cpus, kernel.meaning(), scenario.steal, scenario.seed);
         for (key, container) in scenario.containers.iter().enumerate() {
             machine.add(key as Key, container.cpus.as_deref(), &threads(container));
         }
@@ -86,6 +87,7 @@ impl<'a> Run<'a> {
             reference: Reference::new(scenario),
             tally: Tally::new(scenario),
             period_us: period_ms(name, scenario) * 1000,
+            sampled_us: 0,
         }
     }
 
@@ -115,10 +117,12 @@ impl<'a> Run<'a> {
             for (from, to) in &container.away {
                 if due(*from) || due(*to) {
                     self.machine.set_away(group, due(*from));
+                    self.tally.changed(now);
                 }
             }
         }
         if changed {
+            self.tally.changed(now);
             self.reference.rebuild(self.scenario);
             let writes = self.controller.reconsider();
             self.write(writes);
@@ -127,19 +131,21 @@ impl<'a> Run<'a> {
 
     fn control(&mut self) {
         let now = self.machine.now_us;
-        if now == 0 || now % self.period_us != 0 {
+        let due = self.sampled_us + self.period_us * self.controller.pace();
+        if now == 0 || now % self.period_us != 0 || now < due {
             return;
         }
+        self.sampled_us = now;
         let members = self.controller.members().iter();
         let readings = members.map(|member| self.machine.reading(member.key as usize)).collect();
-        let writes = self.controller.step(&Sample { at_us: now, readings });
+        let writes = self.controller.step(Sample { at_us: now, readings });
         self.write(writes);
     }
 
     fn write(&mut self, writes: Vec<(Key, super::policy::Setting)>) {
         for (key, setting) in writes {
             self.machine.set(key as usize, setting);
-            self.tally.wrote(self.machine.now_us, key as usize);
+            self.tally.wrote(self.machine.now_us);
         }
     }
 
@@ -186,7 +192,7 @@ fn threads(container: &Container) -> Vec<Option<Bursts>> {
 struct Reference {
     members: Vec<Member>,
     tree: Tree,
-    cpus: f64,
+    capacity: f64,
     demands: Vec<u32>,
     entitled: Vec<f64>,
 }
@@ -199,13 +205,8 @@ impl Reference {
             .enumerate()
             .map(|(key, container)| member(key as Key, container))
             .collect();
-        let mut reference = Self {
-            members,
-            tree: Tree::default(),
-            cpus: f64::from(scenario.cpus),
-            demands: Vec::new(),
-            entitled: Vec::new(),
-        };
+        let mut reference =
+            Self { members, tree: Tree::default(), capacity: 0.0, demands: Vec::new(), entitled: Vec::new() };
         reference.rebuild(scenario);
         reference
     }
@@ -215,12 +216,15 @@ impl Reference {
         self.demands.clear();
     }
 
-    /// CPUs per container; worked out anew only when somebody has woken up or fallen asleep.
+    /// CPUs per container; worked out anew only when somebody has woken up or fallen asleep, or a CPU is gone.
     fn entitled(&mut self, machine: &Machine) -> &[f64] {
-        if self.demands.is_empty() || !machine.demands().eq(self.demands.iter().copied()) {
+        let capacity = machine.capacity();
+        let same = self.capacity == capacity && machine.demands().eq(self.demands.iter().copied());
+        if self.demands.is_empty() || !same {
             self.demands = machine.demands().collect();
+            self.capacity = capacity;
             let demands: Vec<f64> = self.demands.iter().map(|demand| f64::from(*demand)).collect();
-            let all = entitle(&self.tree, &demands, self.cpus).entitled;
+            let all = entitle(&self.tree, &demands, capacity).entitled;
             self.entitled = self.tree.leaves.iter().map(|leaf| all[*leaf]).collect();
         }
         &self.entitled

@@ -6,6 +6,8 @@ use super::machine::{Machine, TICK_US};
 use super::scenario::{Kernel, PolicyName, Scenario};
 
 const WINDOW_US: u64 = 1_000_000;
+/// So long after the last arrival, exit, update, absence or return there is nothing left to write.
+const REST_US: u64 = 15_000_000;
 /// Below this part of a CPU an error in percent means nothing.
 const NEGLIGIBLE: f64 = 0.01;
 
@@ -41,7 +43,7 @@ pub struct Outcome {
     pub used: f64,
     pub usable: f64,
     pub writes: u64,
-    /// Writes in the last third of the run.
+    /// Writes when nothing had changed for `REST`.
     pub writes_at_rest: u64,
     pub seconds: f64,
     pub points: Vec<Point>,
@@ -58,7 +60,8 @@ struct Sums {
 
 pub(super) struct Tally {
     from_us: u64,
-    rest_us: u64,
+    /// When somebody came, went or changed last.
+    changed_us: u64,
     total: Vec<Sums>,
     window: Vec<Sums>,
     interval: Vec<Sums>,
@@ -77,7 +80,7 @@ impl Tally {
         let none = vec![Sums::default(); scenario.containers.len()];
         Self {
             from_us: (scenario.from * 1e6) as u64,
-            rest_us: (scenario.seconds * 1e6 * 2.0 / 3.0) as u64,
+            changed_us: 0,
             total: none.clone(),
             window: none.clone(),
             interval: none.clone(),
@@ -143,9 +146,13 @@ impl Tally {
         self.windows.push(((now_us - WINDOW_US) as f64 / 1e6, worst));
     }
 
-    pub fn wrote(&mut self, now_us: u64, _group: usize) {
+    pub fn changed(&mut self, now_us: u64) {
+        self.changed_us = now_us;
+    }
+
+    pub fn wrote(&mut self, now_us: u64) {
         self.writes += 1;
-        if now_us >= self.rest_us {
+        if now_us >= self.changed_us + REST_US {
             self.writes_at_rest += 1;
         }
     }

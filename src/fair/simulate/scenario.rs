@@ -22,6 +22,9 @@ pub struct Scenario {
     pub from: f64,
     #[serde(default = "one")]
     pub seed: u64,
+    /// The part of the time in which the machine's own host takes each CPU away from it.
+    #[serde(default)]
+    pub steal: f64,
     #[serde(default = "group_only")]
     pub kernels: Vec<Kernel>,
     #[serde(default = "static_and_wfq")]
@@ -249,6 +252,9 @@ impl Scenario {
         {
             bail!("seconds: {} from {} is no span of time", self.seconds, self.from);
         }
+        if !(0.0..1.0).contains(&self.steal) {
+            bail!("steal: {} is not from 0 to less than 1", self.steal);
+        }
         if self.period_ms == 0 || self.round_ms == 0 {
             bail!("period_ms and round_ms must be at least 1");
         }
@@ -314,6 +320,7 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_name() {
         let table = [
             (r#""cpus": 0, "containers": [{"name": "a"}]"#, "cpus: 0 is not between 1 and 256"),
+            (r#""steal": 1, "containers": [{"name": "a"}]"#, "steal: 1 is not from 0 to less than 1"),
             (r#""containers": []"#, "containers, kernels and policies must each name at least one"),
             (r#""containers": [{"name": "a"}, {"name": "a"}]"#, "two containers are called \"a\""),
             (r#""containers": [{"name": "a", "cpus": [2]}]"#, "container \"a\": there is no CPU 2"),
