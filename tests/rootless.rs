@@ -7,7 +7,7 @@ use support::{Person, World, eventually, requires};
 fn assert_nothing_left(person: &Person<'_>) {
     assert_eq!(person.ok("podman ps --all --quiet"), "");
     eventually("every record to go", || {
-        (person.ok("ls /run/user/1000/deja 2>/dev/null") == "").then_some(())
+        person.ok("ls /run/user/1000/deja 2>/dev/null").is_empty().then_some(())
     });
 }
 
