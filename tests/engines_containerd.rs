@@ -8,8 +8,8 @@ const RUN: &str = "ctr run --runc-binary /usr/local/bin/deja";
 fn containerd() -> World {
     let world = World::new();
     world.daemon("containerd", "ctr version");
-    world.import("podman");
-    world.ok("podman save --quiet --output /run/busy.tar busy && ctr image import /run/busy.tar");
+    world.archive();
+    world.ok("ctr image import /run/busy.tar");
     world
 }
 
@@ -21,7 +21,7 @@ fn assert_nothing_left(world: &World) {
 
 #[test]
 fn it_runs_execs_pauses_measures_and_kills() {
-    requires!(vm, engine "containerd", engine "podman", cgroup "memory");
+    requires!(vm, engine "containerd", cgroup "memory");
     let world = containerd();
     let image = "localhost/busy:latest";
     assert_eq!(world.ok(&format!("{RUN} --rm {image} one echo hello")), "hello");
@@ -57,7 +57,7 @@ fn it_runs_execs_pauses_measures_and_kills() {
 
 #[test]
 fn terminals_and_the_events_of_a_container_without_memory() {
-    requires!(vm, engine "containerd", engine "podman", cgroup "memory");
+    requires!(vm, engine "containerd", cgroup "memory");
     let world = containerd();
     let image = "localhost/busy:latest";
     let (mut console, run) = world.on_terminal(&format!("{RUN} --rm --tty {image} three sh"));

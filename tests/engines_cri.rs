@@ -11,9 +11,8 @@ fn containerd() -> World {
     let text = std::fs::read_to_string(world.path(file)).expect("the installer's file");
     world.write(file, &format!("{text}{sandbox}"));
     world.daemon("containerd", "ctr version");
-    let tar = format!("tar -C {} -c .", support::rootfs().display());
-    world.ok(&format!(r#"{tar} | podman import --change 'CMD ["/bin/sleep", "1000"]' - busy"#));
-    world.ok("podman save --quiet --output /run/busy.tar busy && ctr --namespace k8s.io image import /run/busy.tar");
+    world.archive();
+    world.ok("ctr --namespace k8s.io image import /run/busy.tar");
     world
 }
 
@@ -41,7 +40,7 @@ fn assert_nothing_left(world: &World) {
 
 #[test]
 fn a_pod_lives_through_every_call() {
-    requires!(vm, engine "containerd", engine "podman", tool "curl", cgroup "memory");
+    requires!(vm, engine "containerd", tool "curl", cgroup "memory");
     let world = containerd();
     let cri = Cri::new(&world);
     let host_network = Message::new().number(1, 2);
@@ -85,7 +84,7 @@ fn a_pod_lives_through_every_call() {
 
 #[test]
 fn a_pod_has_a_user_namespace_of_its_own() {
-    requires!(vm, engine "containerd", engine "podman", tool "curl", path "/etc/cni/net.d/87-podman-bridge.conflist");
+    requires!(vm, engine "containerd", tool "curl", path "/etc/cni/net.d/87-podman-bridge.conflist");
     let world = containerd();
     let cri = Cri::new(&world);
     let ids = Message::new().number(1, 100_000).number(2, 0).number(3, 65_536);

@@ -96,7 +96,7 @@ fn it_builds_and_joins_containers_in_networks() {
     let world = docker();
     let file = "FROM busy\nRUN echo built >/made && id -u >>/made\nCMD [\"cat\", \"/made\"]\n";
     world.write("/run/build/Dockerfile", file);
-    // Debian ships the client without the buildx plug-in; the daemon's older builder runs containers as well.
+    // The daemon's older builder runs containers as the daemon does; the newer one is in another test.
     world.ok("DOCKER_BUILDKIT=0 docker build --tag built /run/build");
     assert_eq!(world.ok("docker run --rm built"), "built\n0");
     world.ok("docker network create net");
@@ -114,5 +114,48 @@ fn it_builds_and_joins_containers_in_networks() {
         "page\n1"
     );
     world.ok("docker rm --force web && docker network rm net");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn buildkit_and_compose_run_what_they_build_on_it() {
+    requires!(
+        vm,
+        engine "dockerd",
+        path "/usr/libexec/docker/cli-plugins/docker-buildx",
+        path "/usr/libexec/docker/cli-plugins/docker-compose"
+    );
+    let world = docker();
+    // BuildKit in docker runs what the path has as runc, whatever the default runtime is.
+    let wrapper = "#!/bin/sh\necho \"$@\" >>/run/runc.log\nexec /usr/local/bin/deja \"$@\"\n";
+    world.write("/usr/local/bin/runc", wrapper);
+    // It asks a registry for what it does not find; `scratch` and a file of ours are here.
+    let tar = format!("tar -C {} -cf /run/build/root.tar .", support::rootfs().display());
+    world.ok(&format!("chmod 755 /usr/local/bin/runc && mkdir /run/build && {tar}"));
+    let file = "FROM scratch\nADD root.tar /\nRUN echo built >/made && id -u >>/made\n\
+        RUN --mount=type=cache,target=/cache touch /cache/x && grep -c ' /cache ' /proc/self/mounts >>/made\n\
+        USER 7\nRUN test \"$(id -u)\" = 7\nCMD [\"cat\", \"/made\"]\n";
+    world.write("/run/build/Dockerfile", file);
+    world.ok("DOCKER_BUILDKIT=1 docker build --network none --tag built /run/build");
+    assert_eq!(world.ok("docker run --rm --network none built"), "built\n0\n1");
+    world.write("/run/broken/Dockerfile", "FROM scratch\nADD root.tar /\nRUN exit 6\n");
+    world.ok("cp /run/build/root.tar /run/broken");
+    assert!(world.ok("cat /run/runc.log").contains(" run --bundle /var/lib/docker/buildkit/"));
+    let broken = world.command("DOCKER_BUILDKIT=1 docker build --network none /run/broken").fails();
+    broken.assert_says("exit code: 6");
+
+    let services = r#"{"services": {
+        "web": {"image": "busy", "command": ["sleep", "1000"], "volumes": ["data:/data"], "network_mode": "none",
+            "mem_limit": "64m"},
+        "client": {"image": "busy", "depends_on": ["web"], "volumes": ["data:/data"], "network_mode": "none",
+            "command": ["sh", "-c", "echo from-client >/data/note; sleep 1000"]}},
+        "volumes": {"data": {}}}"#;
+    world.write("/run/compose/compose.yaml", services);
+    let compose = "cd /run/compose && docker compose";
+    world.ok(&format!("{compose} up --detach"));
+    let note = || world.command(&format!("{compose} exec -T web cat /data/note")).output().stdout();
+    eventually("the other's note", || (note() == "from-client\n").then_some(()));
+    assert_eq!(world.ok(&format!("{compose} exec -T web cat /sys/fs/cgroup/memory.max")), "67108864");
+    world.ok(&format!("{compose} down --volumes --timeout 1"));
     assert_nothing_left(&world);
 }

@@ -150,3 +150,35 @@ fn podman_uses_it() {
         world.ok(&format!("systemctl show {unit} --property LoadState")).contains("not-found").then_some(())
     });
 }
+
+#[test]
+fn docker_and_containerd_use_it() {
+    requires!(vm, tool "systemctl", tool "jq", engine "dockerd", cgroup "memory");
+    let world = World::with_systemd();
+    let driver =
+        r#"jq '."exec-opts" = ["native.cgroupdriver=systemd"]' /etc/docker/daemon.json >/run/daemon.json"#;
+    world.ok(&format!("{driver} && cp /run/daemon.json /etc/docker/daemon.json"));
+    world.daemon("dockerd", "docker version");
+    world.import("docker");
+    let driver = world.ok("docker info --format '{{.CgroupDriver}} {{.DefaultRuntime}}'");
+    assert_eq!(driver, "systemd deja");
+    let id = world.ok("docker run --detach --network none --memory 64m --name web busy sleep 1000");
+    let show = |unit: &str| world.ok(&format!("systemctl show {unit} --property Slice,MemoryMax | sort"));
+    assert_eq!(show(&format!("docker-{id}.scope")), "MemoryMax=67108864\nSlice=system.slice");
+    world.ok("docker update --memory 100m --memory-swap 100m web && systemctl daemon-reload");
+    let limit = "docker exec web cat /sys/fs/cgroup/memory.max";
+    assert_eq!(world.ok(limit), "104857600");
+    world.ok("docker pause web && docker unpause web && docker rm --force web");
+
+    // The containerd that docker started.
+    let address = "--address /run/docker/containerd/containerd.sock";
+    world.archive();
+    world.ok(&format!("ctr {address} image import /run/busy.tar"));
+    let flags = "--runc-binary /usr/local/bin/deja --runc-systemd-cgroup --cgroup machine.slice:ctr:two";
+    let run = format!("ctr {address} run --detach {flags} --memory-limit 67108864 localhost/busy:latest two");
+    world.ok(&run);
+    assert_eq!(show("ctr-two.scope"), "MemoryMax=67108864\nSlice=machine.slice");
+    world.ok(&format!("ctr {address} task delete --force two && ctr {address} containers delete two"));
+    let left = || world.ok("systemctl list-units --all --no-legend --plain 'docker-*' 'ctr-*'");
+    eventually("every scope to go", || left().is_empty().then_some(()));
+}

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Bus {
     socket: OwnedFd,
+    patience: Duration,
     deadline: Instant,
     serial: u32,
     received: Vec<u8>,
@@ -42,16 +43,21 @@ impl std::error::Error for Refusal {}
 impl Bus {
     /// Says who we are by our credentials, which the kernel tells systemd.
     pub fn connect(path: &Path) -> Result<Self> {
+        Self::connect_within(path, PATIENCE)
+    }
+
+    /// All that is said over this connection takes no longer than `patience`.
+    fn connect_within(path: &Path, patience: Duration) -> Result<Self> {
         let address = CString::new(path.as_os_str().as_bytes()).context("the path of systemd's socket")?;
         let socket =
-            socket::connect_stream_within(&address, PATIENCE).map_err(|fault| match fault.errno {
+            socket::connect_stream_within(&address, patience).map_err(|fault| match fault.errno {
                 Errno::NOENT | Errno::CONNREFUSED => {
                     anyhow!("systemd does not run here (no {path:?}): use --cgroup-manager cgroupfs")
                 }
                 _ => anyhow::Error::new(fault).context(format!("reach systemd at {path:?}")),
             })?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut bus = Self { socket, deadline, serial: 0, received: Vec::new(), ended: Vec::new() };
+        let deadline = Instant::now() + patience;
+        let mut bus = Self { socket, patience, deadline, serial: 0, received: Vec::new(), ended: Vec::new() };
         bus.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         loop {
             let lines = String::from_utf8_lossy(&bus.received).into_owned();
@@ -75,7 +81,7 @@ impl Bus {
     fn receive(&mut self) -> Result<()> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            bail!("systemd did not answer within {} seconds", PATIENCE.as_secs());
+            bail!("systemd did not answer within {} seconds", self.patience.as_secs());
         }
         if event::poll([(self.socket.as_fd(), Interest::Read)], Some(left))? == [false] {
             return Ok(());
@@ -138,5 +144,45 @@ impl Bus {
                 self.ended.push((job.clone(), result.clone()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    /// What a call comes to when the other side greets with `greeting`, reads on, and then says no more, or hangs up.
+    fn call(greeting: &'static [u8], hangs_up: bool) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("private");
+        let listener = UnixListener::bind(&path).unwrap();
+        let other = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(greeting).unwrap();
+            let mut rest = [0; 4096];
+            while !hangs_up && stream.read(&mut rest).is_ok_and(|length| length > 0) {}
+        });
+        let limit = Duration::from_millis(300);
+        let result = Bus::connect_within(&path, limit)
+            .and_then(|mut bus| bus.job("StopUnit", &[Value::text("a.scope"), Value::text("replace")]));
+        other.join().unwrap();
+        format!("{:#}", result.unwrap_err())
+    }
+
+    #[test]
+    fn one_that_never_answers_is_not_waited_for_longer_than_the_deadline() {
+        assert_eq!(call(b"", false), "systemd did not answer within 0 seconds");
+        assert_eq!(call(b"OK 0\r\n", false), "systemd did not answer within 0 seconds");
+    }
+
+    #[test]
+    fn one_that_refuses_or_talks_nonsense_is_told_from_one_that_is_slow() {
+        assert!(call(b"REJECTED EXTERNAL\r\n", false).ends_with("does not accept this user"));
+        let nonsense = call(b"OK 0\r\nno message of this kind, and sixteen bytes of it", false);
+        assert!(nonsense.contains("listen to systemd"), "{nonsense}");
+        let gone = call(b"OK 0\r\n", true);
+        assert!(gone.contains("systemd closed the connection") || gone.contains("to systemd"), "{gone}");
     }
 }

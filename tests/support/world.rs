@@ -200,6 +200,23 @@ impl World {
         self.ok(&format!("tar -C {} -c . | {engine} import {change} - busy", rootfs.display()));
     }
 
+    /// The same as an archive that containerd imports, at /run/busy.tar; its program only sleeps, so that it also serves
+    /// as the one that keeps a pod.
+    #[track_caller]
+    pub fn archive(&self) {
+        let script = r#"
+            set -e
+            mkdir /run/busy && tar -C "$0" -cf /run/busy/layer.tar .
+            sum=$(sha256sum </run/busy/layer.tar | cut -d " " -f 1)
+            printf '{"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sleep", "1000"]},
+                "rootfs": {"type": "layers", "diff_ids": ["sha256:%s"]}}' "$sum" >/run/busy/config.json
+            printf '[{"Config": "config.json", "RepoTags": ["localhost/busy:latest"], "Layers": ["layer.tar"]}]' \
+                >/run/busy/manifest.json
+            tar -C /run/busy -cf /run/busy.tar ."#;
+        let line = format!("bash -c \"$SCRIPT\" {}", rootfs().display());
+        self.command(&line).env("SCRIPT", script).ok();
+    }
+
     /// The containers that deja knows, wherever the engines keep their records.
     pub fn records(&self) -> Vec<PathBuf> {
         let roots = ["/run/deja", "/run/containerd/runc/default", "/run/docker/runtime-runc/moby"];
