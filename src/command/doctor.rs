@@ -1,5 +1,7 @@
 //! `doctor`: what this machine lacks for containers, and what to do about it.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use serde::Serialize;
 
@@ -23,7 +25,7 @@ pub fn run(global: &cli::Global, arguments: &cli::Doctor) -> Result<i32> {
         // Without a home there are no sessions.
         sessions: session::store_path(&arguments.at).unwrap_or_default(),
         user: list::owner_name(effective_uid()),
-        home: std::env::home_dir(),
+        home: std::env::var_os("HOME").map(PathBuf::from),
         path: std::env::var_os("PATH"),
         systemd: Some(manager.map_err(|error| sentence(&error))),
     };
