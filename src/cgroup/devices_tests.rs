@@ -73,14 +73,14 @@ fn naive(rules: &[DeviceRule], request: Request) -> Option<bool> {
             }
             continue;
         }
-        let hole = |e: &&(Kind, i64, i64, u8)| {
+        let hole = |e: &(Kind, i64, i64, u8)| {
             e.0 == kind
                 && (e.1, e.2) != (major, minor)
                 && [-1, major].contains(&e.1)
                 && [-1, minor].contains(&e.2)
                 && e.3 & bits != 0
         };
-        if exceptions.iter().find(hole).is_some() {
+        if exceptions.iter().any(hole) {
             return None;
         }
         exceptions.retain(|e| (e.0, e.1, e.2) != (kind, major, minor) || e.3 & bits == 0);
