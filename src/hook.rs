@@ -70,24 +70,31 @@ pub struct Prepared {
 }
 
 /// The hooks of one moment, of a config that `spec::validate` has accepted.
-pub fn prepare(hooks: &Hooks<'_>, moment: Moment) -> Vec<Prepared> {
-    let one = |(index, hook)| prepare_one(moment, index, hook);
+/// `program` is the environment of the container's program, which a hook beside it has unless it asks for its own; the
+/// others have deja's.
+pub fn prepare(hooks: &Hooks<'_>, moment: Moment, program: &[Str<'_>]) -> Vec<Prepared> {
+    let one = |(index, hook)| prepare_one(moment, index, hook, program);
     moment.list(hooks).iter().enumerate().map(one).collect()
 }
 
-fn prepare_one(moment: Moment, index: usize, hook: &spec::Hook<'_>) -> Prepared {
+fn prepare_one(moment: Moment, index: usize, hook: &spec::Hook<'_>, program: &[Str<'_>]) -> Prepared {
     let timeout = hook.timeout.map(|seconds| Duration::from_secs(seconds.unsigned_abs()));
     let strings = |list: &[Str<'_>]| list.iter().map(Str::to_c).collect::<Vec<_>>();
     let mut arguments = strings(&hook.args);
     if arguments.is_empty() {
         arguments.push(hook.path.to_c());
     }
+    let environment = match (hook.env.is_empty(), moment) {
+        (false, _) => StringArray::new(strings(&hook.env)),
+        (true, Moment::StartContainer) => StringArray::new(strings(program)),
+        (true, _) => StringArray::environment(),
+    };
     Prepared {
         moment,
         index,
         path: hook.path.to_c(),
         arguments: StringArray::new(arguments),
-        environment: StringArray::new(strings(&hook.env)),
+        environment,
         timeout,
     }
 }
@@ -296,7 +303,7 @@ mod tests {
 
     fn prepared(json: &str) -> Prepared {
         let hooks = format!(r#"{{"poststart": [{json}]}}"#);
-        prepare(&serde_json::from_str(&hooks).unwrap(), Moment::Poststart).remove(0)
+        prepare(&serde_json::from_str(&hooks).unwrap(), Moment::Poststart, &[]).remove(0)
     }
 
     fn shell(script: &str, more: &str) -> String {

@@ -95,7 +95,7 @@ fn proc_and_sys_are_mounted_on_real_directories() {
             fs::remove_dir(bundle.rootfs().join(place)).expect("rmdir");
             symlink(target, bundle.rootfs().join(place)).expect("link");
             let finished = bundle.run().assert_code(1);
-            assert!(finished.stderr().contains("not a directory"), "{finished}");
+            assert!(finished.stderr().contains("must be mounted on ordinary directory"), "{finished}");
             prey.assert_untouched();
         }
     }

@@ -181,6 +181,22 @@ fn environment_and_directory_are_the_hook_s_own() {
 }
 
 #[test]
+fn without_an_environment_a_hook_has_that_of_its_surroundings() {
+    requires!(bed);
+    let bundle = Bundle::new().set("/process/env", json!(["PATH=/bin:/usr/bin", "INSIDE=yes"]));
+    let log = bundle.file("env").display().to_string();
+    let outside = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo $CALLER-$INSIDE >> {log}")]});
+    let inside = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo $CALLER-$INSIDE > /hook.env"]});
+    let mut bundle = bundle.script("cat /hook.env");
+    for moment in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        bundle = with_hook(bundle, moment, outside.clone());
+    }
+    let bundle = with_hook(bundle, "startContainer", inside);
+    bundle.verb("run").arg(bundle.id()).env("CALLER", "deja").ok().assert_stdout("-yes");
+    assert_eq!(lines(bundle.file("env")), ["deja-"; 5]);
+}
+
+#[test]
 fn a_hook_that_fails_undoes_the_container() {
     requires!(bed);
     for moment in ["prestart", "createRuntime", "createContainer"] {

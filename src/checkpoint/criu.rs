@@ -6,7 +6,7 @@
 //! goes with it, so that a restore that is killed leaves no mount behind.
 
 use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -197,10 +197,7 @@ fn spawn(setting: &Setting<'_>, socket: OwnedFd) -> Result<Cloned> {
     let number = socket.as_raw_fd();
     let words = ["criu", "swrk", &number.to_string()].map(CString::new);
     let arguments = StringArray::new(words.into_iter().collect::<Result<_, _>>()?);
-    let variable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        CString::new([name.into_vec(), value.into_vec()].join(&b"="[..]))
-    };
-    let environment = StringArray::new(std::env::vars_os().map(variable).collect::<Result<_, _>>()?);
+    let environment = StringArray::environment();
     let namespaces = if setting.root.is_some() { namespace::MOUNT } else { 0 };
     let request = CloneRequest { namespaces, cgroup: setting.cgroup, sibling: false };
     let cloned = clone::clone3(request, || {

@@ -90,7 +90,10 @@ impl<'s> Blueprint<'s> {
     }
 
     fn hooks(&self, moment: Moment) -> Vec<hook::Prepared> {
-        self.spec.hooks.as_ref().map_or_else(Vec::new, |hooks| hook::prepare(hooks, moment))
+        self.spec
+            .hooks
+            .as_ref()
+            .map_or_else(Vec::new, |hooks| hook::prepare(hooks, moment, &self.process.env))
     }
 
     /// The hooks the parent runs once the namespaces exist.

@@ -147,7 +147,7 @@ fn poststop(container: &Container) -> Result<()> {
     let bundle = Path::new(&container.record.bundle);
     // One that fails does not keep the others from running.
     let run = |hook| hook::run_all(std::slice::from_ref(hook), &state, bundle, &files);
-    let results = hook::prepare(hooks, Moment::Poststop).iter().map(run).collect::<Vec<_>>();
+    let results = hook::prepare(hooks, Moment::Poststop, &[]).iter().map(run).collect::<Vec<_>>();
     results.into_iter().collect()
 }
 

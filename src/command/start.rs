@@ -86,7 +86,7 @@ pub fn poststart(container: &Container) -> Result<()> {
     let config = container.config()?;
     let spec = spec::load(&config)?;
     let Some(hooks) = &spec.hooks else { return Ok(()) };
-    let hooks = hook::prepare(hooks, Moment::Poststart);
+    let hooks = hook::prepare(hooks, Moment::Poststart, &[]);
     let files = hook::Files::open(&spec.annotations)?;
     let state = state(record, Status::Running)?;
     let run = || {

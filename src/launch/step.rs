@@ -97,6 +97,7 @@ impl Step {
             Step::OpenTerminal(_) if fault.errno == Errno::NOENT => {
                 Some("a container with a terminal needs a devpts mount on /dev/pts")
             }
+            Step::Rootfs(step) => step.advice(fault),
             Step::TimeOffsets(_) if fault.errno == Errno::RANGE => {
                 Some("the offset would turn the clock back behind zero, or too far ahead")
             }

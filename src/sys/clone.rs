@@ -1,7 +1,8 @@
 //! Making processes: clone3, namespaces, exec and exit.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, OsString, c_char};
+use std::os::unix::ffi::OsStringExt;
 
 pub use rustix::process::Pid;
 
@@ -117,6 +118,13 @@ impl StringArray {
         let end = [std::ptr::null(), std::ptr::null()];
         let pointers = strings.iter().map(|s| s.as_ptr()).chain(end).map(Cell::new).collect();
         Self { pointers, strings }
+    }
+
+    /// The variables of this process.
+    pub fn environment() -> Self {
+        let whole = |(name, value): (OsString, OsString)| [name.into_vec(), value.into_vec()].join(&b"="[..]);
+        // What the kernel has handed over as C strings holds no NUL.
+        Self::new(std::env::vars_os().map(whole).filter_map(|text| CString::new(text).ok()).collect())
     }
 
     pub(super) fn as_ptr(&self) -> *const *const c_char {

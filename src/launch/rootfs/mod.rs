@@ -38,6 +38,7 @@ pub use source::{Opened, open_sources};
 pub use target::{Kind, make};
 
 use crate::sys::mount::Propagation;
+use crate::sys::{Errno, Fault};
 use device::Device;
 use filesystem::FileSystem;
 use options::Attributes;
@@ -140,6 +141,19 @@ impl Step {
     /// What it makes shows the network namespace it is made in.
     pub fn shows_network(&self) -> bool {
         matches!(self, Step::Mount(mount) if mount.kind == "sysfs")
+    }
+}
+
+impl Step {
+    /// What would help, where something is known to.
+    pub fn advice(&self, fault: Fault) -> Option<&'static str> {
+        let is_link = matches!(fault.errno, Errno::NOTDIR | Errno::LOOP);
+        match self {
+            Step::Mount(mount) if mount.target.rigid && is_link => {
+                Some("it must be mounted on ordinary directory")
+            }
+            _ => None,
+        }
     }
 }
 

@@ -86,7 +86,7 @@ const TABLE: &[(&str, Meaning)] = &[
     ("rnodiratime", SetBelow(attribute::NODIRATIME)),
     ("rnoexec", SetBelow(attribute::NOEXEC)),
     ("rnomand", Nothing),
-    ("rnorelatime", AccessBelow(attribute::STRICTATIME)),
+    ("rnorelatime", AccessBelow(attribute::RELATIME)),
     ("rnostrictatime", AccessBelow(attribute::RELATIME)),
     ("rnosuid", SetBelow(attribute::NOSUID)),
     ("rnosymfollow", SetBelow(attribute::NOSYMFOLLOW)),
