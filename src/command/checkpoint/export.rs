@@ -99,7 +99,7 @@ fn rootfs_image(said: Option<&String>, spec: &Spec<'_>) -> String {
         "io.kubernetes.cri.image-name",
         "org.criu.checkpoint.rootfsImageName",
     ];
-    let annotated = || NAMES.iter().find_map(|name| spec.annotations.get(*name)).map(ToString::to_string);
+    let annotated = || NAMES.iter().find_map(|name| spec.annotations.get(name)).map(ToString::to_string);
     said.cloned().or_else(annotated).unwrap_or_default()
 }
 
@@ -200,7 +200,7 @@ fn write(
     let config_dump = ConfigDump {
         id: container.id(),
         name: container.id(),
-        rootfs_image: rootfs_image,
+        rootfs_image,
         rootfs_image_name: rootfs_image,
         runtime: "deja",
         created_time: &container.record.created,
