@@ -1,5 +1,5 @@
 //! Checkpoints of containers of every form, and in every form: terminals, pipes, namespaces of others, users,
-//! filters, many processes; chains of images, and many containers of one.
+//! filters, many processes; chains of images and memory that comes later.
 
 mod support;
 
@@ -301,4 +301,50 @@ fn many_containers_are_made_of_one_image_at_the_same_time() {
     let networks: std::collections::BTreeSet<_> = containers.iter().map(network).collect();
     assert_eq!(networks.len(), COPIES);
     assert_eq!(listing(), files, "nothing is written to the image");
+}
+
+/// Ends a program that the test started.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn memory_comes_later_from_where_it_was() {
+    requires!(vm, criu);
+    let bundle = counting();
+    let container = bundle.create();
+    container.start();
+    let before = count(&container);
+    let path = image(&bundle, "image");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let server = format!("127.0.0.1:{port}");
+    let ready = image(&bundle, "ready");
+    let flags = ["--lazy-pages", "--page-server", &server, "--status-fd", "7"];
+    let saving = checkpoint(&container, &path, &flags).redirections(&format!("7>{ready}")).spawn();
+    eventually("the page server", || fs::read(&ready).is_ok_and(|bytes| bytes == b"\0").then_some(()));
+    let fetching = Command::new("criu")
+        .args(["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port, "-D", &path])
+        .spawn()
+        .expect("start criu");
+    let fetching = Helper(fetching);
+    eventually("the socket of lazy pages", || {
+        std::path::Path::new(&path).join("lazy-pages.socket").exists().then_some(())
+    });
+    let other = format!("{}-other", bundle.id());
+    let id = container.release();
+    let bundle = bundle.set("/linux/cgroupsPath", json!(format!("/deja-test/{other}")));
+    let finished =
+        bundle.verb("restore").args(["--detach", "--lazy-pages", "--image-path", &path]).arg(&other).ok();
+    let restored = Container::adopt(&bundle, &other, finished);
+    goes_on(&restored, before);
+    let saved = saving.finish();
+    assert!(saved.status.success(), "{saved}");
+    bundle.deja().args(["state", &id]).fails();
+    drop(fetching);
 }

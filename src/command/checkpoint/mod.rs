@@ -5,31 +5,27 @@
 
 mod check;
 mod export;
+mod frozen;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use self::export::Export;
+use self::frozen::Frozen;
 use super::outside;
-use crate::cgroup::Cgroup;
 use crate::checkpoint::{
     self, Answer, Asked, CgroupMode, DUMP_LOG, Dump, Image, Kind, Manifest, Notice, PageServer, Setting, Work,
 };
 use crate::cli::{self, CgroupsMode, Global, Level};
-use crate::container::{self, Action, Container, Status, require};
-use crate::error::{self, Failure};
+use crate::container::{self, Action, Container, require};
+use crate::error::Failure;
 use crate::launch::namespaces::{Namespaces, bit};
-use crate::log;
 use crate::spec::{self, NamespaceKind, Spec};
 use crate::sys::clone::namespace;
 use crate::sys::{AsRawFd, OwnedFd, fs, process};
 use crate::trial;
-
-/// How long the kernel may take to stop every process.
-const WITHIN: Duration = Duration::from_secs(10);
 
 pub fn run(global: &Global, arguments: &cli::Checkpoint) -> Result<i32> {
     if arguments.check {
@@ -262,32 +258,6 @@ impl Facts {
             outside: &self.outside,
             streams: &container.record.streams,
             joined: &self.joined,
-        }
-    }
-}
-
-/// Every process of the container stands still, at one moment, until this is dropped. CRIU would look only every
-/// tenth of a second whether they do.
-struct Frozen(Option<Cgroup>);
-
-impl Frozen {
-    /// One that was paused stays so.
-    fn take(container: &Container, status: Status) -> Result<Self> {
-        let Some(place) = container.record.cgroup.as_ref().filter(|_| status == Status::Running) else {
-            return Ok(Self(None));
-        };
-        let cgroup = super::cgroup(place)?;
-        if let Some(cgroup) = &cgroup {
-            cgroup.freeze(WITHIN)?;
-        }
-        Ok(Self(cgroup))
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if let Some(Err(failure)) = self.0.as_ref().map(Cgroup::thaw) {
-            log::warning(&error::sentence(&failure));
         }
     }
 }
