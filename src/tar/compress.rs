@@ -1,6 +1,7 @@
 //! What may lie around an archive: nothing, gzip or zstd. What an archive is compressed with is seen in its first
 //! bytes, not in its name.
 
+use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 
 use flate2::read::MultiGzDecoder;
@@ -61,7 +62,7 @@ impl<R: BufRead> Frames<R> {
                         return Err(damaged("it is cut short"));
                     }
                 }
-                Err(error) => return Err(damaged(error)),
+                Err(error) => return Err(refused(&error)),
             }
         }
     }
@@ -75,6 +76,15 @@ impl<R: BufRead> Frames<R> {
             _ => Ok(()),
         }
     }
+}
+
+/// What the decoder says at the end of what it was given is long, and says only that.
+fn refused(error: &FrameDecoderError) -> io::Error {
+    let first: &(dyn Error + 'static) = error;
+    let ended = std::iter::successors(Some(first), |&error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == ErrorKind::UnexpectedEof);
+    if ended { damaged("it is cut short") } else { damaged(error) }
 }
 
 fn damaged(reason: impl std::fmt::Display) -> io::Error {
@@ -92,7 +102,7 @@ impl<R: BufRead> Read for Frames<R> {
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 let strategy = BlockDecodingStrategy::UptoBytes(buffer.len());
-                self.decoder.decode_blocks(&mut self.inner, strategy).map_err(damaged)?;
+                self.decoder.decode_blocks(&mut self.inner, strategy).map_err(|e| refused(&e))?;
             }
             let length = self.decoder.read(buffer)?;
             if length > 0 || buffer.is_empty() {
