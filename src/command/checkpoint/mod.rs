@@ -83,13 +83,8 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
         Answer::Failed { errno, message } => {
             // The image of an archive that does not come about goes, too.
             let stays = arguments.work_path.is_some() || own_image.is_none();
-            return Err(checkpoint::explain(
-                &of(),
-                &work_path.join(DUMP_LOG),
-                stays,
-                errno,
-                message.as_deref(),
-            ));
+            let log = work_path.join(DUMP_LOG);
+            return Err(checkpoint::explain(&of(), &log, stays, errno, message.as_deref()));
         }
     }
     drop(frozen);
