@@ -208,8 +208,10 @@ fn people_sit_at_terminals() {
     console.read_until("from-42-the-third");
     console.write("exit 9\n");
     run.finish().assert_code(9);
-    // The container is still there to be asked: with `run --rm` attach may come too late, and guess.
-    attached.finish().assert_code(9);
+    // Its code is podman's guess: attach sometimes ends with 0 before podman knows the container's own code, which it
+    // does know in the end.
+    drop(attached.finish());
+    assert_eq!(world.ok("podman inspect web --format '{{.State.ExitCode}}'"), "9");
     world.ok("podman rm web");
     assert_nothing_left(&world);
 }
