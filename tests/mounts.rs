@@ -394,6 +394,19 @@ fn a_user_namespace_sees_mapped_mounts_with_its_own_ids() {
 }
 
 #[test]
+fn a_cgroup_mount_has_no_options_that_the_kernel_does_not_know() {
+    requires!(bed);
+    let bundle = Bundle::new().edit(|config| {
+        for mount in config["mounts"].as_array_mut().expect("mounts") {
+            if mount["destination"] == "/sys/fs/cgroup" {
+                mount["options"].as_array_mut().expect("options").push(json!("no_such_option"));
+            }
+        }
+    });
+    refused(&bundle, "on \"/sys/fs/cgroup\": fsconfig: invalid argument");
+}
+
+#[test]
 fn devices_of_a_user_namespace_are_the_host_s_and_no_programs() {
     requires!(bed, userns);
     let bundle = Bundle::new().user_namespace(100_000, 65_536);

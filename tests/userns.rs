@@ -54,6 +54,19 @@ fn ids_are_mapped() {
 }
 
 #[test]
+fn without_maps_root_is_who_runs_deja() {
+    requires!(bed, userns);
+    let unmapped = |bundle: Bundle| bundle.remove("/linux/uidMappings").remove("/linux/gidMappings");
+    let script = "cat /proc/self/uid_map /proc/self/gid_map | tr -s ' '; id -u";
+    // The group of terminals is not mapped.
+    let bundle = unmapped(Bundle::new().user_namespace(0, 1)).without_mount("/dev/pts").script(script);
+    assert_eq!(says(&bundle), " 0 0 1\n 0 0 1\n0");
+    let bundle = unmapped(rootless()).script(script);
+    let finished = as_user(&bundle, "run").arg(bundle.id()).ok();
+    assert_eq!(finished.stdout().trim(), "0 1000 1\n 0 1000 1\n0");
+}
+
+#[test]
 fn several_ranges() {
     requires!(bed);
     let ranges = maps(&[[0, 100_000, 10], [10, 200_000, 20], [1000, 300_000, 1]]);

@@ -47,9 +47,15 @@ pub struct Maps {
     way: Way,
 }
 
-/// For a config that `spec::validate` has accepted: ranges in bounds that do not overlap.
+/// For a config that `spec::validate` has accepted: ranges in bounds that do not overlap. Where there are none, root is
+/// who runs deja.
 pub fn plan(linux: &Linux<'_>, facts: Facts) -> Maps {
-    let (users, groups) = (&linux.uid_mappings.0, &linux.gid_mappings.0);
+    let root = |host_id| [IdMapping { container_id: 0, host_id, size: 1 }];
+    let (own_user, own_group) = (root(facts.uid), root(facts.gid));
+    let (users, groups) = match (&linux.uid_mappings.0[..], &linux.gid_mappings.0[..]) {
+        ([], []) => (&own_user[..], &own_group[..]),
+        asked => asked,
+    };
     let own = |mappings: &[IdMapping], id| matches!(mappings, [one] if one.host_id == id && one.size == 1);
     let way = if facts.may_map {
         Way::Direct
@@ -58,7 +64,7 @@ pub fn plan(linux: &Linux<'_>, facts: Facts) -> Maps {
     } else {
         Way::Tools
     };
-    Maps { users: users.clone(), groups: groups.clone(), way }
+    Maps { users: users.to_vec(), groups: groups.to_vec(), way }
 }
 
 fn text(mappings: &[IdMapping]) -> String {
@@ -156,6 +162,18 @@ mod tests {
             (&[[0, 1000, 1], [1, 100_000, 10]], &[[0, 100, 1]], USER, Way::Tools),
         ] {
             assert_eq!(maps(users, groups, facts).way, way);
+        }
+    }
+
+    #[test]
+    fn without_maps_root_is_who_runs_deja() {
+        for (facts, user, group, way) in [(ROOT, 0, 0, Way::Direct), (USER, 1000, 100, Way::Own)] {
+            let map = maps(&[], &[], facts);
+            assert_eq!(
+                (text(&map.users), text(&map.groups)),
+                (format!("0 {user} 1\n"), format!("0 {group} 1\n"))
+            );
+            assert_eq!(map.way, way);
         }
     }
 

@@ -209,11 +209,8 @@ fn user_namespace(linux: &Linux) -> Result {
         return Ok(());
     }
     match (linux.uid_mappings.is_empty(), linux.gid_mappings.is_empty()) {
-        (false, false) => Ok(()),
-        (true, true) => refuse(
-            "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
-                .to_owned(),
-        ),
+        // Mapped is then who runs deja, and nobody else.
+        (false, false) | (true, true) => Ok(()),
         (true, false) => refuse("linux.uidMappings is empty, but linux.gidMappings is not".to_owned()),
         (false, true) => refuse("linux.gidMappings is empty, but linux.uidMappings is not".to_owned()),
     }

@@ -193,6 +193,7 @@ impl Planner<'_> {
         match own {
             own if self.is_own(namespace::CGROUP) => Ok(Make::FileSystem(FileSystem {
                 source: Some(c"cgroup".to_owned()),
+                settings: options.settings.clone(),
                 attributes: options.top.bits(),
                 substitute: own,
                 ..FileSystem::new(c"cgroup2")

@@ -352,6 +352,8 @@ mod tests {
     fn access_time_modes_exclude_each_other() {
         assert_eq!(parse(&["noatime", "strictatime"]).unwrap().top.bits(), attribute::STRICTATIME);
         assert_eq!(parse(&["strictatime", "nostrictatime"]).unwrap().top.access, None);
+        // Without a mode the kernel's own is relatime.
+        assert_eq!(parse(&["rnorelatime"]).unwrap().below.access, Some(attribute::RELATIME));
         assert_eq!(
             parse(&["noatime", "nodiratime"]).unwrap().top.bits(),
             attribute::NOATIME | attribute::NODIRATIME

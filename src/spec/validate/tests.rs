@@ -85,11 +85,6 @@ fn every_refusal_names_the_field() {
         ),
         ("/linux/uidMappings", mapping.clone(), "user namespace isn't enabled in the config"),
         (
-            "/linux/namespaces",
-            json!([{"type": "uts"}, {"type": "user"}]),
-            "no namespace path to join nor mappings",
-        ),
-        (
             "/linux/timeOffsets",
             json!({"monotonic": {"secs": 1}}),
             "time namespace isn't enabled in the config",
