@@ -150,3 +150,27 @@ fn podman_uses_it() {
         world.ok(&format!("systemctl show {unit} --property LoadState")).contains("not-found").then_some(())
     });
 }
+
+#[test]
+fn weights_that_are_tuned_are_told_to_systemd_and_last() {
+    requires!(vm, tool "systemctl", cgroup "cpu");
+    let place = Place::new("machine.slice:deja:web").set("/annotations/deja.fair.best-effort", json!("true"));
+    place.world.ok(&place.run("web"));
+    let world = &place.world;
+    let weight = "CPUWeight,CPUQuotaPerSecUSec";
+    let is = |what: &str, expected: &str| {
+        eventually(what, || (place.properties("deja-web.scope", weight) == expected).then_some(()));
+    };
+    let file = |name: &str| place.files("machine.slice/deja-web.scope", name);
+    world.ok("deja fair run >/run/fair.log 2>&1 </dev/null & echo $! >/run/fair.pid");
+    is("systemd to know that it is idle", "CPUQuotaPerSecUSec=infinity\nCPUWeight=idle");
+    world.ok("systemctl daemon-reload");
+    assert_eq!(file("cpu.idle"), "1", "systemd has not written what it knew before");
+    world.ok("deja fair set --best-effort false --limit 0.5 web");
+    is("systemd to know the limit", "CPUQuotaPerSecUSec=500ms\nCPUWeight=100");
+    assert_eq!(file("cpu.max"), "50000 100000");
+    // Killed, and restored from the journal: systemd hears of that, too.
+    world.ok("kill -KILL $(cat /run/fair.pid) && deja fair restore");
+    is("systemd to know that there is no limit", "CPUQuotaPerSecUSec=infinity\nCPUWeight=100");
+    assert_eq!(file("cpu.idle cpu.max"), "0\nmax 100000");
+}
