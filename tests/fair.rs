@@ -73,14 +73,21 @@ fn one_to_two_is_one_and_two_of_three_on_either_kernel() {
     }
 }
 
-/// Both kernels, under `wfq`: nobody's share is off by more than `worst`, and nothing is written when nothing changes.
+/// Both kernels, under `wfq`: nobody's share is off by more than `worst`, nor by a hundredth more than without it, and
+/// nothing is written when nothing changes.
 #[track_caller]
 fn assert_fair(scenario: &str, worst: f64) {
-    let path = scenarios().into_iter().find(|path| path.ends_with(format!("{scenario}.json")));
-    let outcome =
-        simulate(&path.expect(scenario), &["--policy", "wfq", "--kernel", "group", "--kernel", "cpu"]);
-    for run in outcome["runs"].as_array().expect("runs") {
+    let path =
+        scenarios().into_iter().find(|path| path.ends_with(format!("{scenario}.json"))).expect(scenario);
+    let under = |policy: &str| simulate(&path, &["--policy", policy, "--kernel", "group", "--kernel", "cpu"]);
+    let (tuned, plain) = (under("wfq"), under("static"));
+    let runs = tuned["runs"].as_array().expect("runs").iter().zip(plain["runs"].as_array().expect("runs"));
+    for (run, plain) in runs {
         let number = |name: &str| run[name].as_f64().expect(name);
+        assert!(
+            number("worst") <= plain["worst"].as_f64().expect("worst") + 0.01,
+            "{scenario}: {run} {plain}"
+        );
         let figures = format!("{scenario}, weight per {}: {}", run["kernel"], number("worst"));
         assert!(number("worst") <= worst, "{figures}");
         assert!(number("jain") >= 0.999, "{figures}, Jain {}", number("jain"));
@@ -102,6 +109,10 @@ fn who_always_wants_to_run_gets_its_share_on_either_kernel() {
         "shares-1-10",
         "tenants-5-1",
         "five-on-two",
+        "stolen",
+        "idle-share",
+        "best-effort",
+        "dynamics",
     ];
     scenarios.iter().for_each(|scenario| assert_fair(scenario, 0.02));
 }

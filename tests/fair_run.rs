@@ -186,6 +186,11 @@ fn terms_that_mean_nothing_make_no_container_and_change_none() {
         class.fair(&["set"]).args(words).fails().assert_says(says);
     }
     class.fair(&["set", "web"]).fails().assert_says("nothing to change");
+    // Nobody acts on it, and that is said.
+    for id in ["web", "@students"] {
+        let said = class.fair(&["set", "--shares", "2", id]).ok().stdout();
+        assert_eq!(said, "kept for the next deja fair run: none is at work, so it has no effect yet\n");
+    }
 }
 
 #[test]
@@ -226,6 +231,9 @@ fn prometheus_is_answered_and_a_recording_becomes_a_picture() {
     end(daemon);
     let picture = class.bundle.deja().args(["fair", "plot"]).arg(&record).ok().stdout();
     assert!(picture.starts_with("<svg") && picture.contains("busy"), "{picture}");
+    let png = class.bundle.file("shares.png");
+    class.bundle.deja().args(["fair", "plot", "--output"]).arg(&png).arg(&record).ok().assert_stdout("");
+    assert!(fs::read(&png).expect("the picture").starts_with(b"\x89PNG\r\n"));
 }
 
 fn get(socket: &std::path::Path, path: &str) -> String {
@@ -260,6 +268,32 @@ fn weights_follow_shares_at_once_and_are_given_back() {
     end(daemon);
     assert_eq!(class.read("one", "cpu.weight"), "77");
     assert_eq!(class.read("two", "cpu.weight"), "59", "runc's weight for 512 shares");
+}
+
+#[test]
+fn weights_follow_what_happens_and_not_the_clock() {
+    requires!(bed, cgroup "cpu");
+    let class = Class::new();
+    // The next sample is an hour away, so whatever is written is the answer to something.
+    let daemon = class.daemon(&["--period", "1h"]);
+    let ann = [("tenant", "ann")];
+    let _bob = class.start("bob", &[("tenant", "bob")], SLEEP);
+    let first = class.start("first", &ann, SLEEP);
+    wait_event(&daemon, "wrote", "first");
+    let weight = |id: &str| class.read(id, "cpu.weight").parse::<f64>().expect("a weight");
+    let halves = |what: &str, part: f64| {
+        eventually(what, || ((weight("bob") / weight("first") * part - 1.0).abs() < 0.05).then_some(()))
+    };
+    halves("one tenant to weigh as much as the other", 1.0);
+    let second = class.start("second", &ann, SLEEP);
+    halves("both of ann's to weigh as much as bob's one", 0.5);
+    class.fair(&["set", "--shares", "3", "bob"]).ok().assert_stdout("");
+    halves("bob to weigh three times as much", 0.5 / 3.0);
+    second.kill("KILL");
+    halves("what is left of ann's to have all that is ann's", 1.0 / 3.0);
+    drop((first, second));
+    end(daemon);
+    assert_eq!(class.read("bob", "cpu.weight"), "100");
 }
 
 #[test]
@@ -374,6 +408,7 @@ impl Dice {
     }
 }
 
+/// DEJA_CHAOS has it go on for more rounds.
 #[test]
 fn chaos_leaves_no_drift() {
     requires!(bed, cgroup "cpu");
@@ -381,7 +416,8 @@ fn chaos_leaves_no_drift() {
     let mut dice = Dice(7);
     let mut living: Vec<Container> = Vec::new();
     let mut daemon = class.daemon(&["--period", "50ms"]);
-    for round in 0..24 {
+    let rounds = std::env::var("DEJA_CHAOS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(24);
+    for round in 0..rounds {
         match dice.below(4) {
             0 | 1 if living.len() < 5 => {
                 let shares = (1 + dice.below(4)).to_string();
@@ -399,7 +435,7 @@ fn chaos_leaves_no_drift() {
                 }
             }
         }
-        if round == 12 {
+        if round % 24 == 12 {
             daemon.signal(Signal::KILL);
             drop(daemon);
             daemon = class.daemon(&["--period", "50ms"]);

@@ -182,3 +182,27 @@ fn docker_and_containerd_use_it() {
     let left = || world.ok("systemctl list-units --all --no-legend --plain 'docker-*' 'ctr-*'");
     eventually("every scope to go", || left().is_empty().then_some(()));
 }
+
+#[test]
+fn weights_that_are_tuned_are_told_to_systemd_and_last() {
+    requires!(vm, tool "systemctl", cgroup "cpu");
+    let place = Place::new("machine.slice:deja:web").set("/annotations/deja.fair.best-effort", json!("true"));
+    place.world.ok(&place.run("web"));
+    let world = &place.world;
+    let weight = "CPUWeight,CPUQuotaPerSecUSec";
+    let is = |what: &str, expected: &str| {
+        eventually(what, || (place.properties("deja-web.scope", weight) == expected).then_some(()));
+    };
+    let file = |name: &str| place.files("machine.slice/deja-web.scope", name);
+    world.ok("deja fair run >/run/fair.log 2>&1 </dev/null & echo $! >/run/fair.pid");
+    is("systemd to know that it is idle", "CPUQuotaPerSecUSec=infinity\nCPUWeight=idle");
+    world.ok("systemctl daemon-reload");
+    assert_eq!(file("cpu.idle"), "1", "systemd has not written what it knew before");
+    world.ok("deja fair set --best-effort false --limit 0.5 web");
+    is("systemd to know the limit", "CPUQuotaPerSecUSec=500ms\nCPUWeight=100");
+    assert_eq!(file("cpu.max"), "50000 100000");
+    // Killed, and restored from the journal: systemd hears of that, too.
+    world.ok("kill -KILL $(cat /run/fair.pid) && deja fair restore");
+    is("systemd to know that there is no limit", "CPUQuotaPerSecUSec=infinity\nCPUWeight=100");
+    assert_eq!(file("cpu.idle cpu.max"), "0\nmax 100000");
+}

@@ -24,6 +24,26 @@ pub(super) fn writes(block: &BlockIo, writes: &mut Vec<Write>) -> Result<()> {
     throttle(block, writes)
 }
 
+/// A warning where weights are written that nothing on this machine goes by.
+pub fn unheeded(writes: &[Write], mount: &str) -> Option<&'static str> {
+    if !writes.iter().any(|write| matches!(write.file.as_ref(), "io.weight" | "io.bfq.weight")) {
+        return None;
+    }
+    let queues = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let schedulers = queues.map(|disk| disk.path().join("queue/scheduler"));
+    let schedulers: Vec<String> = schedulers.filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    let costs = std::fs::read_to_string(format!("{mount}/io.cost.qos")).unwrap_or_default();
+    (!heeded(&schedulers, &costs)).then_some(
+        "blockIO weights have no effect: no disk has the scheduler bfq, and io.cost.qos is enabled for none; \
+         choose one of them, or use limits",
+    )
+}
+
+/// The word in brackets is the scheduler in force.
+fn heeded(schedulers: &[String], costs: &str) -> bool {
+    schedulers.iter().any(|words| words.contains("[bfq]")) || costs.contains("enable=1")
+}
+
 /// Zero and absent are both "unset".
 fn checked(weight: Option<u16>) -> Result<Option<u16>> {
     match weight {
@@ -120,6 +140,21 @@ mod tests {
         for (json, expected) in table {
             assert_eq!(lines(json), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn weights_count_where_a_scheduler_knows_them() {
+        let table: &[(&[&str], &str, bool)] = &[
+            (&["none [mq-deadline]", "mq-deadline kyber [bfq] none"], "", true),
+            (&["[none] mq-deadline bfq"], "", false),
+            (&[], "8:0 enable=1 ctrl=auto rpct=0.00", true),
+            (&[], "8:0 enable=0 ctrl=auto", false),
+        ];
+        for (schedulers, costs, expected) in table {
+            let schedulers: Vec<String> = schedulers.iter().map(|words| (*words).to_owned()).collect();
+            assert_eq!(heeded(&schedulers, costs), *expected, "{schedulers:?} {costs:?}");
+        }
+        assert_eq!(unheeded(&[Write::new("io.max", "8:0 rbps=1")], "/"), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod watch;
 pub use apply::{apply, replace};
 pub use attach::{Attached, attach};
 pub use gauge::Gauge;
+pub use io::unheeded;
 pub use mount::{Mount, of_process};
 pub use owner::hand_over;
 pub use tree::{Cgroup, Request, remove, remove_empty, remove_parents};

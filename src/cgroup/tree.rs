@@ -97,6 +97,14 @@ impl Cgroup {
         }
     }
 
+    /// A plain directory in the place of a cgroup, whose files say what a test wants them to.
+    #[cfg(test)]
+    pub fn stand_in(directory: &std::path::Path) -> Self {
+        let path = directory.to_string_lossy().into_owned();
+        let file = std::fs::File::open(directory).expect("open the directory");
+        Self { directory: file.into(), mount: String::new(), path, made: Vec::new(), new: false }
+    }
+
     /// Opens a cgroup that somebody else has just made for us: it is ours to fill and to remove.
     pub fn adopt(mount: &Mount, path: &str) -> Result<Self> {
         let cgroup = Self::open(mount, path)?;

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::cgroup::devices::Filter;
 use crate::cgroup::limits::{self, Write};
-use crate::cgroup::{self, Cgroup, Mount};
+use crate::cgroup::{self, Cgroup, Mount, unheeded};
 use crate::cli::CgroupManager;
 use crate::container::CgroupPlace;
+use crate::log;
 use crate::spec::{Resources, Spec};
 use crate::systemd::{Keeper, Manager, Property, Unit, property};
 
@@ -59,6 +60,7 @@ impl Place {
         }
         let writes = limits::writes(resources, &limits::Facts::default()).context("linux.resources")?;
         let mount = Mount::find()?;
+        unheeded(&writes, mount.path()).into_iter().for_each(log::warning);
         let chosen = match request.manager {
             CgroupManager::Systemd => as_unit(request, asked, mount, &writes)?,
             _ => {

@@ -10,13 +10,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::cgroup::limits::{Facts, Write, cpu_weight, writes};
-use crate::cgroup::{Cgroup, replace};
+use crate::cgroup::{Cgroup, replace, unheeded};
 use crate::cli::{self, Bytes};
 use crate::container::{Action, Container, Lock, require};
 use crate::fair::model::Terms;
-use crate::rdt;
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
 use crate::systemd::property;
+use crate::{log, rdt};
 
 /// No engine sends more; what is longer is not resources.
 const LARGEST_INPUT: u64 = 16 << 20;
@@ -37,12 +37,17 @@ pub fn run(global: &cli::Global, arguments: &cli::Update) -> Result<()> {
     let cgroup = super::cgroup_to("update", &container)?;
     let facts = Facts::read(&cgroup, &resources)?;
     let writes = writes(&resources, &facts)?;
+    unheeded(&writes, mount(&container)).into_iter().for_each(log::warning);
     replace(&cgroup, &writes)?;
     tell_systemd(&container, &cgroup, &writes)?;
     match resources.cpu.as_ref().filter(|cpu| **cpu != Cpu::default()) {
         Some(cpu) => remember(&mut container, cpu, &lock),
         None => Ok(()),
     }
+}
+
+fn mount(container: &Container) -> &str {
+    container.record.cgroup.as_ref().map_or("", |place| place.mount.as_str())
 }
 
 /// A `fair run` goes by what the record says, and looks again when it is replaced.

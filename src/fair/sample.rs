@@ -245,21 +245,5 @@ pub fn count_listed(list: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_cpus_are_counted() {
-        for (list, count) in [("0-3,7\n", 5), ("0\n", 1), ("\n", 0), ("", 0), ("0-1,4-5,9", 5)] {
-            assert_eq!(count_listed(list), count, "{list:?}");
-        }
-    }
-
-    #[test]
-    fn a_thread_s_own_counters_are_read() {
-        let file = open_schedstat(u64::from(std::process::id())).expect("this process is there");
-        let (ran, _) = schedstat(&file).expect("schedstat");
-        assert!(ran > 0);
-        assert!(open_schedstat(0x7fff_fff0).is_none());
-    }
-}
+#[path = "sample_tests.rs"]
+mod tests;
