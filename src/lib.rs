@@ -11,10 +11,10 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session spec error sys time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session spec tar error sys time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
-//! session   -> error sys time trial
+//! session   -> error sys tar time trial
 //! hook      -> spec error sys
 //! fair      -> cgroup error sys
 //! checkpoint -> sys

@@ -308,6 +308,13 @@ choices! {
         Nftables = "nftables",
         Skip = "skip",
     }
+    /// What a state is written as.
+    StateForm {
+        #[default]
+        Tree = "tree",
+        Layout = "layout",
+        Archive = "archive",
+    }
     /// What happens to a session's command whose results vary.
     Variation {
         #[default]
@@ -372,7 +379,7 @@ macro_rules! plain_slots {
     )*};
 }
 
-plain_slots!(Format, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
+plain_slots!(Format, StateForm, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
 
 /// A field that takes words from behind the flags.
 pub trait Place {
