@@ -14,7 +14,7 @@
 //! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session doctor spec error sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
-//! session   -> error sys time trial
+//! session   -> error sys tar time trial
 //! hook      -> spec error sys
 //! doctor    -> checkpoint cgroup rdt sys
 //! fair      -> cgroup error sys

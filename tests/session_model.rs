@@ -143,6 +143,12 @@ fn history(seed: u64, steps: usize, compared: usize) {
     assert_eq!(sessions.state("bob"), end);
     assert!(sessions.acts("bob").iter().skip(1).all(|act| act == "hit"));
     sessions.verb("verify").ok();
+    // Its layers become an image's, and again the same state's.
+    let image = sessions.path().join("image");
+    sessions.verb("export").args(["--format", "archive", "ada"]).arg(&image).ok();
+    let other = Sessions::empty();
+    other.verb("new").arg("--image").arg(&image).arg("eve").ok();
+    assert_eq!(other.state("eve"), end, "seed {seed}");
 }
 
 #[test]

@@ -25,15 +25,16 @@ pub use shared::{Global, Launch, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
     Bytes, CgroupManager, CgroupsMode, Choice, Compression, Format, Grouping, Interval, Level, LogFormat,
-    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, Switch, UserSpec, Variation, WeightMeaning,
+    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, StateForm, Switch, UserSpec, Variation,
+    WeightMeaning,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
     FairSimulate, FairStatus, Features, Help, Kill, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume,
-    Run, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionExec, SessionExplain,
-    SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs, SessionNew,
-    SessionPolicy, SessionRename, SessionStats, SessionTree, SessionUndo, SessionVerify, Spec, Start, State,
-    Top, Update, Verb,
+    Run, SessionBackup, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionExec,
+    SessionExplain, SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs,
+    SessionNew, SessionPolicy, SessionRename, SessionRestore, SessionShell, SessionStats, SessionTree,
+    SessionUndo, SessionVerify, Spec, Start, State, Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -315,6 +315,13 @@ choices! {
         Nftables = "nftables",
         Skip = "skip",
     }
+    /// What a state is written as.
+    StateForm {
+        #[default]
+        Tree = "tree",
+        Layout = "layout",
+        Archive = "archive",
+    }
     /// What happens to a session's command whose results vary.
     Variation {
         #[default]
@@ -379,7 +386,7 @@ macro_rules! plain_slots {
     )*};
 }
 
-plain_slots!(Compression, Format, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
+plain_slots!(Compression, Format, StateForm, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
 
 /// A field that takes words from behind the flags.
 pub trait Place {

@@ -9,7 +9,7 @@ use super::shared::{Launch, SessionPlace};
 use super::table::{Flag, FlagSet, Given, Page, verbs};
 use super::value::{
     Bytes, CgroupsMode, Choice, Compression, Format, Grouping, Interval, NetworkLock, Place, SharePolicy,
-    Signal, Slot, SortKey, UserSpec, Variation, WeightMeaning,
+    Signal, Slot, SortKey, StateForm, UserSpec, Variation, WeightMeaning,
 };
 use crate::error::Failure;
 
@@ -369,15 +369,17 @@ verbs! {
         title: Option<String> = "title", "TEXT", "what to write above it";
     }
 
-    /// The tree is copied into the store, where equal trees are kept once; nothing is run. The session begins in the
-    /// root directory as root.
+    /// The files are taken into the store, where equal layers are kept once; nothing is run. The session begins in the
+    /// root directory as root, or in the directory and with the environment that the image names.
     SessionNew "session new" "<session>";
-    "begin a session from a file tree";
-    "session new --rootfs /srv/course ada";
+    "begin a session from a file tree or an image";
+    "session new --image course.tar ada";
     with at: SessionPlace;
     places { session: String, }
     flags {
         rootfs: Option<PathBuf> = "rootfs", "DIR", "the directory it begins with";
+        image: Option<PathBuf> = "image", "FILE", "the image it begins with: an OCI layout, what podman or docker save wrote, or a plain tar archive";
+        reference: Option<String> = "ref", "NAME", "which of several images in one file or layout";
         env: Vec<String> = "env" | 'e', "NAME=VALUE", "set a variable of the session's environment; may be repeated";
     }
 
@@ -400,21 +402,28 @@ verbs! {
         network: bool = "network", "", "give the command the machine's network; its result expires";
     }
 
+    /// At a terminal the line is edited with the usual keys, the history is the session's own, and names of files and
+    /// programs are completed from its state. A mark tells whether the last command was replayed (=), run (+), or run and
+    /// not kept for others (~). Without a terminal, lines are read from the standard input. :help tells the rest.
+    SessionShell "session shell" "<session>";
+    "type commands of a session at a prompt";
+    "session shell ada";
+    with at: SessionPlace;
+    places { session: String, } flags {}
+
     /// Prints where each session stands and how many of its commands were hits.
     SessionList "session list" "";
     "list sessions";
     "session list --json";
     with at: SessionPlace;
-    places {}
-    flags {}
+    places {} flags {}
 
     /// An act is hit (replayed), run, or once: run, and not kept for others.
     SessionLog "session log" "<session>";
     "print what a session went through";
     "session log ada";
     with at: SessionPlace;
-    places { session: String, }
-    flags {}
+    places { session: String, } flags {}
 
     /// Leads a session back to where it was, one command or more; nothing is run, and what was undone stays in the
     /// store.
@@ -422,73 +431,89 @@ verbs! {
     "take back the last command of a session";
     "session undo ada 2";
     with at: SessionPlace;
-    places { session: String, steps: Option<u32>, }
-    flags {}
+    places { session: String, steps: Option<u32>, } flags {}
 
     /// A state is named by its id, the beginning of one, or a session that stands at it.
     SessionGoto "session goto" "<session> <state>";
     "lead a session to another state";
     "session goto ada 3f2a91";
     with at: SessionPlace;
-    places { session: String, state: String, }
-    flags {}
+    places { session: String, state: String, } flags {}
 
     /// Both go their own ways from there, and share what they have in common.
     SessionBranch "session branch" "<state> <session>";
     "begin a session from a state or from where another stands";
     "session branch ada ada-without-tests";
     with at: SessionPlace;
-    places { state: String, session: String, }
-    flags {}
+    places { state: String, session: String, } flags {}
 
     /// Its journal and states stay as they are.
     SessionRename "session rename" "<session> <name>";
     "give a session another name";
     "session rename ada ada-2026";
     with at: SessionPlace;
-    places { session: String, name: String, }
-    flags {}
+    places { session: String, name: String, } flags {}
 
     /// Its states stay until gc wants their room, and what it ran stays known.
     SessionClose "session close" "<session>";
     "end a session";
     "session close ada";
     with at: SessionPlace;
-    places { session: String, }
-    flags {}
+    places { session: String, } flags {}
 
     /// One line for each file that differs, and for what differs in the shell's context.
     SessionDiff "session diff" "<state> <state>";
     "say what differs between two states";
     "session diff ada bob";
     with at: SessionPlace;
-    places { old: String, new: String, }
-    flags {}
+    places { old: String, new: String, } flags {}
 
     /// Nothing is mounted or run.
     SessionLs "session ls" "<state> [path]";
     "list a directory of a state";
     "session ls ada /srv";
     with at: SessionPlace;
-    places { state: String, path: Option<String>, }
-    flags {}
+    places { state: String, path: Option<String>, } flags {}
 
     /// Nothing is mounted or run; the content is checked.
     SessionCat "session cat" "<state> <path>";
     "print a file of a state";
     "session cat ada /etc/passwd";
     with at: SessionPlace;
-    places { state: String, path: String, }
-    flags {}
+    places { state: String, path: String, } flags {}
 
-    /// Writes every file of a state to a new directory: a root file system for `deja run`, `podman run --rootfs`, tar, or
-    /// `session new --rootfs` in another store, where it is the same state. With --json the shell's context is printed.
-    SessionExport "session export" "<state> <directory>";
-    "write the files of a state to a directory";
-    "session export ada /srv/ada/rootfs";
+    /// As a tree, every file of a state comes into a new directory: a root file system for `deja run`, `podman run
+    /// --rootfs`, tar, or `session new --rootfs` in another store, where it is the same state. As a layout or an archive
+    /// it is an OCI image, one layer for each of the state's, that podman, docker and skopeo load, and `session new --image`.
+    /// An archive may go to - , the standard output. With --json the shell's context is printed.
+    SessionExport "session export" "<state> <path>";
+    "write a state as a directory of files or as an image";
+    "session export --format archive --name ada:1 ada ada.tar";
     with at: SessionPlace;
-    places { state: String, directory: PathBuf, }
-    flags {}
+    places { state: String, path: PathBuf, }
+    flags {
+        format: StateForm = "format" | 'f', "tree|layout|archive", "what is written (default: tree)";
+        name: Option<String> = "name", "NAME[:TAG]", "what the image is called (default: deja:STATE)";
+    }
+
+    /// Everything that the sessions stand on or can go back to, and the commands they ran: put into another store, they
+    /// go on with hits. Without names, the whole store. The file may be - , the standard output.
+    SessionBackup "session backup" "<file> [session...]";
+    "write sessions, their states and results to a file";
+    "session backup ada.deja ada";
+    with at: SessionPlace;
+    places { file: PathBuf, sessions: Vec<String>, } flags {}
+
+    /// All of it is checked before anything is taken into the store; what is there already stays. Results are believed:
+    /// restore only what comes from somebody whose runs you would take for yours. The file may be - , the standard input.
+    SessionRestore "session restore" "<file>";
+    "take sessions from a backup into a store";
+    "session restore --as ada-2026 ada.deja";
+    with at: SessionPlace;
+    places { file: PathBuf, }
+    flags {
+        name: Option<String> = "as", "NAME", "what the backup's only session is called here";
+    }
 
     /// Says in one sentence whether the command would be replayed, and otherwise which run of it is nearest and what
     /// differs first: a file, a variable, an argument. Nothing is run.
@@ -537,16 +562,14 @@ verbs! {
     "show the states of a store and the commands between them";
     "session tree";
     with at: SessionPlace;
-    places {}
-    flags {}
+    places {} flags {}
 
     /// Commands asked for, replayed and run, the time both took and saved, and what the store holds.
     SessionStats "session stats" "";
     "count hits, runs and the time saved";
     "session stats --json";
     with at: SessionPlace;
-    places {}
-    flags {}
+    places {} flags {}
 
     /// Reads every byte of the store and removes what is damaged or incomplete, which is run again when it is asked
     /// for. Fails when a session stands at a state that is lost.
@@ -554,8 +577,7 @@ verbs! {
     "check the store and remove what is damaged";
     "session verify";
     with at: SessionPlace;
-    places {}
-    flags {}
+    places {} flags {}
 
     /// Removes what nothing leads to. With --limit also what was run, first what saves the least time for its bytes;
     /// never a state that a session stands at or can go back to.

@@ -29,7 +29,9 @@ pub fn verify(store: &Store) -> Result<Findings> {
     let nodes = check.nodes()?;
     let states = check.states(&layers, &nodes)?;
     check.transitions(&states)?;
-    [Shelf::Habits, Shelf::Disowned, Shelf::Policy].into_iter().try_for_each(|shelf| check.files(shelf))?;
+    [Shelf::Habits, Shelf::Images, Shelf::Disowned, Shelf::Policy]
+        .into_iter()
+        .try_for_each(|shelf| check.files(shelf))?;
     check.sessions(&states)?;
     Ok(check.findings)
 }

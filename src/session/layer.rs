@@ -16,11 +16,16 @@ use crate::sys::fs::{self, AtFlags, CWD, FdPath, FileType, Mode, OFlags, Stat};
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
 
 const OVERLAY: &[u8] = b"trusted.overlay.";
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
+pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// On a file of a flattened layer: the names it had in common, which may no longer all be there.
-const LINKS: &CStr = c"trusted.deja.links";
+pub const LINKS: &CStr = c"trusted.deja.links";
 /// Attributes that belong to the machine, not to the tree.
 const FOREIGN: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"trusted.deja.links"];
+
+/// Whether an extended attribute goes with a file into an archive and back.
+pub fn travels(name: &[u8]) -> bool {
+    !name.starts_with(OVERLAY) && (name == LINKS.to_bytes() || !FOREIGN.contains(&name))
+}
 
 /// The names of files with several of them, by the file.
 type Links = BTreeMap<(u64, u64), Vec<Vec<u8>>>;
@@ -67,16 +72,16 @@ fn stat_if(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>> {
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the types of the fields differ between architectures")]
-fn kind_of(stat: &Stat) -> FileType {
+pub fn kind_of(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode as u32)
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
+pub fn is_whiteout(stat: &Stat) -> bool {
     kind_of(stat) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
 /// Whose links are meant: those of the files as they are, or those a flattened layer remembers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Command,
     Flattened,

@@ -4,6 +4,7 @@
 //! both. A *transition* is what a command made of a state: another state, its output and exit code. A *session* is a
 //! journal of the transitions somebody went through. Nothing here knows how a command runs.
 
+pub mod backup;
 pub mod check;
 pub mod collect;
 pub mod delta;
@@ -12,6 +13,7 @@ mod id;
 pub mod journal;
 pub mod key;
 pub mod layer;
+pub mod oci;
 pub mod policy;
 pub mod state;
 pub mod store;

@@ -8,6 +8,7 @@
 //! transitions/KEY        what a command made of a state, with its output
 //! sessions/NAME          the journal of a session
 //! habits/COMMAND         what comparisons of its runs have shown of a command
+//! images/ID              the state a session of an image begins with
 //! disowned/ID            a state that turned out wrong
 //! policy/policy          how the store deals with commands that vary
 //! drafts/                what is being made; whoever makes it holds a lock on it
@@ -47,6 +48,7 @@ pub enum Shelf {
     Transitions,
     Sessions,
     Habits,
+    Images,
     Disowned,
     Policy,
     Drafts,
@@ -54,13 +56,14 @@ pub enum Shelf {
 }
 
 impl Shelf {
-    const ALL: [Shelf; 10] = [
+    pub const ALL: [Shelf; 11] = [
         Shelf::Layers,
         Shelf::Nodes,
         Shelf::States,
         Shelf::Transitions,
         Shelf::Sessions,
         Shelf::Habits,
+        Shelf::Images,
         Shelf::Disowned,
         Shelf::Policy,
         Shelf::Drafts,
@@ -75,6 +78,7 @@ impl Shelf {
             Shelf::Transitions => "transitions",
             Shelf::Sessions => "sessions",
             Shelf::Habits => "habits",
+            Shelf::Images => "images",
             Shelf::Disowned => "disowned",
             Shelf::Policy => "policy",
             Shelf::Drafts => "drafts",
@@ -394,6 +398,23 @@ impl Store {
             result => result.with_context(|| format!("publish {path:?}")),
         }?;
         self.sync(Shelf::Layers)
+    }
+
+    /// Takes what is on a shelf of another store on the same file system, and is not here yet.
+    pub fn adopt(&self, other: &Store, shelf: Shelf) -> Result<()> {
+        for name in other.list(shelf)? {
+            let path = self.path(shelf, &name);
+            if path.exists() {
+                continue;
+            }
+            trial::point("take over a file of another store")?;
+            match files::rename(other.path(shelf, &name), &path) {
+                // Somebody else has just made the same.
+                Err(_) if path.exists() => (),
+                result => result.with_context(|| format!("write {path:?}"))?,
+            }
+        }
+        self.sync(shelf)
     }
 
     /// Keeps a state, unless it is there already: the first chain that shows it stays.

@@ -186,15 +186,55 @@ impl<'b> Reader<'b> {
 
 /// The entry at `path` below `root`, which names no link on the way; None: there is none.
 pub fn find(nodes: &dyn Nodes, root: &Entry, path: &str) -> Result<Option<Entry>> {
+    find_bytes(nodes, root, path.as_bytes())
+}
+
+pub fn find_bytes(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Entry>> {
     let mut entry = root.clone();
-    for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
         let Some(id) = entry.node_id() else { return Ok(None) };
-        match nodes.node(&id)?.remove(name.as_bytes()) {
+        match nodes.node(&id)?.remove(name) {
             Some(below) => entry = below,
             None => return Ok(None),
         }
     }
     Ok(Some(entry))
+}
+
+/// As many links may be followed on one way.
+const MOST_LINKS: usize = 40;
+
+/// The entry at `path`, of which links on the way and at the end are followed, inside the tree; None: there is none.
+pub fn follow(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Entry>> {
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+        parts.rev().map(<[u8]>::to_vec).collect()
+    };
+    let mut way = vec![root.clone()];
+    let mut waiting = parts(path);
+    let mut links = 0;
+    while let Some(part) = waiting.pop() {
+        if part == b".." {
+            way.truncate((way.len() - 1).max(1));
+            continue;
+        }
+        let here = way.last().and_then(Entry::node_id);
+        let Some(id) = here else { return Ok(None) };
+        let Some(entry) = nodes.node(&id)?.remove(&part) else { return Ok(None) };
+        let Kind::Link { target } = &entry.kind else {
+            way.push(entry);
+            continue;
+        };
+        links += 1;
+        if links > MOST_LINKS {
+            return Ok(None);
+        }
+        if target.starts_with(b"/") {
+            way.truncate(1);
+        }
+        waiting.extend(parts(target));
+    }
+    Ok(way.pop())
 }
 
 /// How a path differs between two trees.
@@ -327,6 +367,30 @@ mod tests {
                 prop_assert_eq!(again, node);
             }
         }
+    }
+
+    #[test]
+    fn links_are_followed_inside_the_tree() {
+        let mut shelf = Shelf::default();
+        let link = |target: &str| {
+            let kind = Kind::Link { target: target.as_bytes().to_vec() };
+            Entry { kind, ..Entry::empty_root() }
+        };
+        let bin = shelf.directory(Node::from([
+            (b"sh".to_vec(), file("sh")),
+            (b"up".to_vec(), link("../bin/./sh")),
+            (b"out".to_vec(), link("../../../usr/bin/sh")),
+            (b"loop".to_vec(), link("loop")),
+        ]));
+        let usr = shelf.directory(Node::from([(b"bin".to_vec(), bin)]));
+        let root = shelf.directory(Node::from([(b"usr".to_vec(), usr), (b"bin".to_vec(), link("/usr/bin"))]));
+        for path in ["/usr/bin/sh", "bin/sh", "/bin/up", "/bin/out", "/bin/../bin/sh", "../usr//bin/up"] {
+            assert_eq!(follow(&shelf, &root, path.as_bytes()).unwrap(), Some(file("sh")), "{path}");
+        }
+        for path in ["/bin/loop", "/none", "/bin/sh/x"] {
+            assert_eq!(follow(&shelf, &root, path.as_bytes()).unwrap(), None, "{path}");
+        }
+        assert_eq!(follow(&shelf, &root, b"/").unwrap(), Some(root.clone()));
     }
 
     #[test]

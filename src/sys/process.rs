@@ -164,6 +164,11 @@ pub fn own_pid() -> Pid {
 pub struct SignalSet(SigSet);
 
 impl SignalSet {
+    pub fn of(numbers: &[i32]) -> Self {
+        let known = numbers.iter().filter_map(|number| nix::sys::signal::Signal::try_from(*number).ok());
+        Self(known.collect())
+    }
+
     pub fn all() -> Self {
         Self(SigSet::all())
     }

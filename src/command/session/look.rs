@@ -1,14 +1,15 @@
 //! Looking at states without starting anything: `diff`, `ls`, `cat` and `export`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::capture::write_all;
+use super::image;
 use super::moves::resolve;
-use crate::cli;
+use crate::cli::{self, StateForm};
 use crate::command::fair::table;
 use crate::session::layer::Origin;
 use crate::session::state::State;
@@ -174,26 +175,40 @@ pub fn cat(arguments: &cli::SessionCat) -> Result<()> {
     Ok(())
 }
 
-/// The whole tree of a state as plain files in a directory that is not there yet.
+/// A state as files for others, in a form of their choice.
 pub fn export(arguments: &cli::SessionExport) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
     let state = store.state(&resolve(&store, &arguments.state)?)?;
-    let path = &arguments.directory;
+    let failed = || format!("export state {}", state.id().short());
+    match arguments.format {
+        StateForm::Tree => export_tree(&store, &state, &arguments.path)?,
+        form => {
+            let reference = image::reference(arguments.name.as_deref(), &state)?;
+            image::export(&store, &state, form, &arguments.path, &reference).with_context(failed)?;
+        }
+    }
+    match arguments.at.json {
+        true => super::print_json(&state.context),
+        // There the archive goes.
+        false if arguments.path.as_os_str() == "-" => Ok(()),
+        false => crate::command::print(&format!("{}\n", state.id().short())),
+    }
+}
+
+/// The whole tree of a state as plain files in a directory that is not there yet.
+fn export_tree(store: &Store, state: &State, path: &Path) -> Result<()> {
     std::fs::create_dir(path).with_context(|| format!("create {path:?}"))?;
     let chain: Vec<PathBuf> = state.layers.iter().map(|id| store.layer(id)).collect();
     let target = layer::open_directory(path)?;
     layer::export(&chain, &target).with_context(|| format!("export state {}", state.id().short()))?;
     // What has just been written is read again: a copy that shows another tree is none.
     let (root, mut delta) = layer::scan(&target, Origin::Command)?;
-    let copy = delta::merge(&store, &Entry::empty_root(), root, &mut delta)?;
-    if !same(&Both { store: &store, made: &copy.nodes }, &state.root, &copy.root)? {
+    let copy = delta::merge(store, &Entry::empty_root(), root, &mut delta)?;
+    if !same(&Both { store, made: &copy.nodes }, &state.root, &copy.root)? {
         bail!("export state {}: the copy differs; \"session verify\" checks the store", state.id().short());
     }
-    match arguments.at.json {
-        true => super::print_json(&state.context),
-        false => crate::command::print(&format!("{}\n", state.id().short())),
-    }
+    Ok(())
 }
 
 /// The nodes of the store, and those of a copy that is in no store.

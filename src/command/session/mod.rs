@@ -1,10 +1,13 @@
 //! The verbs of sessions: where `session`, which knows states, and `launch`, which runs commands, meet.
 
+mod backup;
 mod capture;
 mod exec;
 mod explain;
+mod image;
 mod inside;
 mod keep;
+mod line;
 mod list;
 mod log;
 mod look;
@@ -13,6 +16,7 @@ mod new;
 mod replay;
 mod room;
 mod run;
+mod shell;
 mod survey;
 mod trust;
 
@@ -31,6 +35,7 @@ use crate::sys::process::effective_uid;
 pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32>> {
     match verb {
         Verb::SessionExec(words) => return exec::run(global, words, argv).map(Some),
+        Verb::SessionShell(words) => return shell::run(words, argv).map(Some),
         Verb::SessionInside(arguments) => inside::run(arguments),
         Verb::SessionNew(arguments) => new::run(arguments),
         Verb::SessionList(arguments) => list::run(arguments),
@@ -47,6 +52,8 @@ pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32
         Verb::SessionExplain(arguments) => explain::run(arguments),
         Verb::SessionTree(arguments) => survey::tree(arguments),
         Verb::SessionStats(arguments) => survey::stats(arguments),
+        Verb::SessionBackup(arguments) => backup::backup(arguments),
+        Verb::SessionRestore(arguments) => backup::restore(arguments),
         Verb::SessionPolicy(arguments) => trust::policy(arguments),
         Verb::SessionDisown(arguments) => trust::disown(arguments),
         Verb::SessionVerify(arguments) => keep::verify(global, arguments),

@@ -1,10 +1,11 @@
-//! `session new`: a file tree becomes the base of a session. Equal trees are kept once.
+//! `session new`: a file tree or an image becomes the base of a session. Equal layers are kept once.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use super::image;
 use crate::cli;
 use crate::session::Id;
 use crate::session::delta::{self, Delta, Item};
@@ -25,12 +26,24 @@ struct Made {
 
 pub fn run(arguments: &cli::SessionNew) -> Result<()> {
     journal::check_name(&arguments.session)?;
-    let Some(rootfs) = &arguments.rootfs else {
-        bail!("session new needs --rootfs: the directory the session begins with");
-    };
     let store = Store::create(super::store_path(&arguments.at)?)?;
     let held = store.share()?;
-    let state = import(&store, rootfs, &arguments.env).with_context(|| format!("import {rootfs:?}"))?;
+    let state = match (&arguments.rootfs, &arguments.image) {
+        (Some(rootfs), None) => {
+            import(&store, rootfs, &arguments.env).with_context(|| format!("import {rootfs:?}"))
+        }
+        (None, Some(path)) => {
+            let wanted = image::Wanted {
+                path,
+                reference: arguments.reference.as_deref(),
+                environment: &arguments.env,
+            };
+            image::import(&store, &wanted).with_context(|| format!("import {path:?}"))
+        }
+        _ => {
+            bail!("session new needs either --rootfs, a directory, or --image: what the session begins with")
+        }
+    }?;
     let step = Step {
         act: Act::New,
         state,
@@ -51,7 +64,17 @@ pub fn run(arguments: &cli::SessionNew) -> Result<()> {
 /// Mounted over in every container of a session: they are part of the base, so that no command seems to make them.
 const MOUNT_POINTS: [(&std::ffi::CStr, u32); 3] = [(c"proc", 0o755), (c"dev", 0o755), (c"sys", 0o755)];
 
-fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
+pub fn make_mount_points(tree: &OwnedFd) -> Result<()> {
+    for (name, mode) in MOUNT_POINTS {
+        match fs::mkdirat(tree, name, Mode::from_raw_mode(mode)) {
+            Err(fault) if fault.errno == Errno::EXIST => (),
+            result => result.with_context(|| format!("create {name:?}"))?,
+        }
+    }
+    Ok(())
+}
+
+pub fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
     let source = layer::open_directory(rootfs)?;
     let context = ShellContext::default();
     let context = ShellContext::new(context.cwd.clone(), context.with(environment), context.umask);
@@ -64,12 +87,7 @@ fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id> {
     let copy = layer::open_directory(&tree)?;
     let mut copier = Copier::default();
     copier.tree(source.as_fd(), copy.as_fd())?;
-    for (name, mode) in MOUNT_POINTS {
-        match fs::mkdirat(&copy, name, Mode::from_raw_mode(mode)) {
-            Err(fault) if fault.errno == Errno::EXIST => (),
-            result => result.with_context(|| format!("create {name:?}"))?,
-        }
-    }
+    make_mount_points(&copy)?;
     let finish = Finish { time: None, sync: false, origin: Origin::Command };
     let sealed = store.seal(&draft.path, &Entry::empty_root(), finish)?;
     let layers = sealed.layer.into_iter().collect();
