@@ -29,8 +29,7 @@ verbs! {
     Start "start" "<container-id>";
     "run the program of a created container";
     "start web";
-    places { id: String, }
-    flags {}
+    places { id: String, } flags {}
 
     /// As create, start, waiting for the end, and delete. The exit status is that of the container's program.
     Run "run" "<container-id>";
@@ -75,8 +74,7 @@ verbs! {
     State "state" "<container-id>";
     "print a container's state as JSON";
     "state web";
-    places { id: String, }
-    flags {}
+    places { id: String, } flags {}
 
     /// Lists the containers of one --root.
     List "list" "";
@@ -124,15 +122,13 @@ verbs! {
     Pause "pause" "<container-id>";
     "freeze a container";
     "pause web";
-    places { id: String, }
-    flags {}
+    places { id: String, } flags {}
 
     /// Lets the processes of a paused container go on.
     Resume "resume" "<container-id>";
     "thaw a paused container";
     "resume web";
-    places { id: String, }
-    flags {}
+    places { id: String, } flags {}
 
     /// Changes the limits of a living container; what is not named stays as it is. --resources reads
     /// linux.resources of a config.json and makes the other flags count for nothing.
@@ -187,8 +183,7 @@ verbs! {
     Features "features" "";
     "print as JSON what this runtime can do";
     "features";
-    places {}
-    flags {}
+    places {} flags {}
 
     /// Looks at the kernel, cgroups, user namespaces, CRIU, security modules, limits, directories and the engines'
     /// configuration, and says for each what it found, whether that will do, and what to do where it will not.
@@ -269,8 +264,7 @@ verbs! {
     Mounts "mounts" "add|remove <container-id> <file>";
     "add mounts to a running container, or remove them";
     "mounts add web more-mounts.json";
-    places { action: String, id: String, file: PathBuf, }
-    flags {}
+    places { action: String, id: String, file: PathBuf, } flags {}
 
     /// A live view of who is entitled to which part of the CPUs and receives what, how far each is behind (lag),
     /// its weight before and now, how long it waits for CPU and memory, and Jain's index of fairness: 1.000 is
@@ -326,8 +320,7 @@ verbs! {
     FairRestore "fair restore" "";
     "undo what a killed fair run has left";
     "fair restore";
-    places {}
-    flags {}
+    places {} flags {}
 
     /// Changes what a container asks of `fair run`, or, for @CLASS and @CLASS/TENANT, what a class or tenant
     /// does. It is remembered, and a `fair run` that runs acts on it at once; without one nothing changes yet, and
@@ -594,27 +587,23 @@ verbs! {
     SessionInside "session inside" "<what> [word...]", stops_at_id, hidden;
     "process 1 of a session's container";
     "session inside words / true";
-    places { what: String, words: Vec<String>, }
-    flags {}
+    places { what: String, words: Vec<String>, } flags {}
 
     /// Without a verb, the list of verbs and of the flags that stand before them.
     Help "help" "[verb]";
     "explain a verb";
     "help exec";
-    places { topic: Vec<String>, }
-    flags {}
+    places { topic: Vec<String>, } flags {}
 
     /// Prints a script for the shell to load.
     Completion "completion" "bash|zsh|fish";
     "print completions for a shell";
     "completion bash > /usr/share/bash-completion/completions/deja";
-    places { shell: String, }
-    flags {}
+    places { shell: String, } flags {}
 
     /// Writes one manual page for deja and one for each verb.
     Man "man" "<dir>";
     "write the manual pages to a directory";
     "man /usr/share/man/man8";
-    places { directory: PathBuf, }
-    flags {}
+    places { directory: PathBuf, } flags {}
 }
