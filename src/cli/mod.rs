@@ -21,7 +21,7 @@ use crate::error::Failure;
 pub use completion::{SHELLS, completion};
 pub use help::{overview, verb_help, version};
 pub use man::pages;
-pub use shared::{Global, Launch, SessionPlace};
+pub use shared::{Global, Launch, Limits, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
     Bytes, CgroupManager, CgroupsMode, Choice, Compression, Format, Grouping, Interval, Level, LogFormat,

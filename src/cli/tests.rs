@@ -78,7 +78,10 @@ fn flags_end_at_the_id_where_the_rest_is_not_ours() {
 #[test]
 fn values_that_begin_with_a_dash_are_values() {
     let Verb::Update(update) = verb("update --memory -1 --cpu-quota -1 --pids-limit -1 c") else { panic!() };
-    assert_eq!((update.memory, update.cpu_quota, update.pids_limit), (Some(Bytes(-1)), Some(-1), Some(-1)));
+    assert_eq!(
+        (update.limits.memory, update.limits.cpu_quota, update.limits.pids_limit),
+        (Some(Bytes(-1)), Some(-1), Some(-1))
+    );
     let Verb::Update(update) = verb("update -r - c") else { panic!() };
     assert_eq!(update.resources.as_deref(), Some("-".as_ref()));
 }
@@ -89,7 +92,7 @@ fn sizes_durations_users_and_signals() {
         [("100M", 100 << 20), ("1g", 1 << 30), ("1.5k", 1536), ("2048", 2048), ("1GiB", 1 << 30)]
     {
         let Verb::Update(update) = verb(&format!("update --memory {text} c")) else { panic!() };
-        assert_eq!(update.memory, Some(Bytes(bytes)), "{text}");
+        assert_eq!(update.limits.memory, Some(Bytes(bytes)), "{text}");
     }
     for (text, millis) in [("5s", 5000), ("1m30s", 90_000), ("250ms", 250), ("1.5s", 1500)] {
         let Verb::Events(events) = verb(&format!("events --interval {text} c")) else { panic!() };

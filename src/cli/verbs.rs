@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::shared::{Launch, SessionPlace};
+use super::shared::{Launch, Limits, SessionPlace};
 use super::table::{Flag, FlagSet, Given, Page, verbs};
 use super::value::{
     Bytes, CgroupsMode, Choice, Compression, Format, Grouping, Interval, NetworkLock, Place, SharePolicy,
@@ -135,27 +135,10 @@ verbs! {
     Update "update" "<container-id>";
     "change the resources of a container";
     "update --memory 512M --pids-limit 100 web";
+    with limits: Limits;
     places { id: String, }
     flags {
         resources: Option<PathBuf> = "resources" | 'r', "FILE", "read the resources from FILE; - is the standard input";
-        blkio_weight: Option<u16> = "blkio-weight", "N", "weight of the container's I/O, 10 to 1000";
-        cpu_period: Option<u64> = "cpu-period", "USEC", "period in which --cpu-quota may be used";
-        cpu_quota: Option<i64> = "cpu-quota", "USEC", "CPU time in one period; -1 for no limit";
-        cpu_burst: Option<u64> = "cpu-burst", "USEC", "unused CPU time that may be saved up";
-        cpu_share: Option<u64> = "cpu-share", "N", "CPU weight as shares, 2 to 262144";
-        cpu_rt_period: Option<u64> = "cpu-rt-period", "USEC", "period of realtime CPU time";
-        cpu_rt_runtime: Option<i64> = "cpu-rt-runtime", "USEC", "realtime CPU time in one period";
-        cpu_idle: Option<i64> = "cpu-idle", "0|1", "1: run only when the CPU is idle otherwise";
-        cpuset_cpus: Option<String> = "cpuset-cpus", "LIST", "CPUs to use, such as 0-3,7";
-        cpuset_mems: Option<String> = "cpuset-mems", "LIST", "memory nodes to use";
-        memory: Option<Bytes> = "memory", "SIZE", "memory limit; -1 for none";
-        memory_reservation: Option<Bytes> = "memory-reservation", "SIZE", "memory that is reclaimed last";
-        memory_swap: Option<Bytes> = "memory-swap", "SIZE", "limit of memory and swap together; -1 for none";
-        kernel_memory: Option<Bytes> = "kernel-memory", "SIZE", "(obsolete, ignored)", hidden;
-        kernel_memory_tcp: Option<Bytes> = "kernel-memory-tcp", "SIZE", "(obsolete, ignored)", hidden;
-        pids_limit: Option<i64> = "pids-limit", "N", "how many processes there may be; -1 for no limit";
-        l3_cache_schema: Option<String> = "l3-cache-schema", "SCHEMA", "Intel RDT schema of the L3 cache";
-        mem_bw_schema: Option<String> = "mem-bw-schema", "SCHEMA", "Intel RDT schema of memory bandwidth";
     }
 
     /// Prints one JSON object per line: usage every few seconds, and each out-of-memory kill.

@@ -77,7 +77,8 @@ fn tell_systemd(container: &Container, cgroup: &Cgroup, writes: &[Write]) -> Res
 
 fn class_of_service(container: &Container, arguments: &cli::Update) -> Result<()> {
     let schema = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (cache, bandwidth) = (schema(&arguments.l3_cache_schema), schema(&arguments.mem_bw_schema));
+    let (cache, bandwidth) =
+        (schema(&arguments.limits.l3_cache_schema), schema(&arguments.limits.mem_bw_schema));
     if cache.is_empty() && bandwidth.is_empty() {
         return Ok(());
     }
@@ -104,24 +105,24 @@ fn asked(arguments: &cli::Update) -> Result<Resources<'_>> {
     let bytes = |size: Option<Bytes>| size.map(|Bytes(bytes)| bytes);
     Ok(Resources {
         cpu: Some(Cpu {
-            shares: arguments.cpu_share,
-            quota: arguments.cpu_quota,
-            burst: arguments.cpu_burst,
-            period: arguments.cpu_period,
-            realtime_runtime: arguments.cpu_rt_runtime,
-            realtime_period: arguments.cpu_rt_period,
-            cpus: text("--cpuset-cpus", &arguments.cpuset_cpus)?,
-            mems: text("--cpuset-mems", &arguments.cpuset_mems)?,
-            idle: arguments.cpu_idle,
+            shares: arguments.limits.cpu_share,
+            quota: arguments.limits.cpu_quota,
+            burst: arguments.limits.cpu_burst,
+            period: arguments.limits.cpu_period,
+            realtime_runtime: arguments.limits.cpu_rt_runtime,
+            realtime_period: arguments.limits.cpu_rt_period,
+            cpus: text("--cpuset-cpus", &arguments.limits.cpuset_cpus)?,
+            mems: text("--cpuset-mems", &arguments.limits.cpuset_mems)?,
+            idle: arguments.limits.cpu_idle,
         }),
         memory: Some(Memory {
-            limit: bytes(arguments.memory),
-            reservation: bytes(arguments.memory_reservation),
-            swap: bytes(arguments.memory_swap),
+            limit: bytes(arguments.limits.memory),
+            reservation: bytes(arguments.limits.memory_reservation),
+            swap: bytes(arguments.limits.memory_swap),
             ..Memory::default()
         }),
-        pids: Some(Pids { limit: arguments.pids_limit }),
-        block_io: Some(BlockIo { weight: arguments.blkio_weight, ..BlockIo::default() }),
+        pids: Some(Pids { limit: arguments.limits.pids_limit }),
+        block_io: Some(BlockIo { weight: arguments.limits.blkio_weight, ..BlockIo::default() }),
         ..Resources::default()
     })
 }
