@@ -3,9 +3,11 @@ the virtual machine.
 
 usage: measure.py DEJA ROOTFS PLAN RESULT
 PLAN is JSON: {"runs", "settle", "window", "cases": [{"name", "scenario", "entitled": {container: part}}],
-"modes": [{"name", "flags": [...] or null for no deja fair run at all}], "recordings": DIRECTORY}.
-RESULT becomes a list of {"case", "mode", "run", "worst", "jain", "used", "writes"}.
+"modes": [{"name", "flags": [...] or null for no deja fair run at all}], "recordings": DIRECTORY,
+"reactions": how often to measure how soon weights follow arrivals, exits and updates}.
+RESULT becomes a list of {"case", "mode", "run", "worst", "jain", "used", "writes"}, after one {"reactions"}.
 """
+import calendar
 import json
 import os
 import subprocess
@@ -114,10 +116,78 @@ def judge(received, entitled, judged):
     return {"worst": worst, "jain": jain, "parts": {name: round(part, 3) for name, part in parts.items()}}
 
 
+def nanoseconds(moment):
+    """Of RFC 3339's form, since 1970."""
+    whole, _, fraction = moment.rstrip("Z").partition(".")
+    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def told(path, kind, container, after):
+    """When the daemon said it first, in nanoseconds, waiting for it."""
+    for _ in range(600):
+        with open(path) as file:
+            events = [json.loads(line) for line in file if line.endswith("\n")]
+        times = [nanoseconds(event["time"]) for event in events
+                 if (event["event"], event.get("container")) == (kind, container)]
+        times = [moment for moment in times if moment > after]
+        if times:
+            return min(times)
+        time.sleep(0.05)
+    raise TimeoutError(f"no event {kind} of {container}")
+
+
+def reaction(rounds):
+    """Milliseconds from what happens to the weight that follows. A container's record is replaced as the last act
+    of its arrival or update, and tells when; nobody writes down when a container ends, so there the kill counts."""
+    ann = [{"name": f"ann-{number}", "tenant": "ann"} for number in range(3)]
+    scenario = {"containers": [*ann, {"name": "bob", "tenant": "bob"}]}
+    found = {"arrival": [], "update": [], "exit": []}
+    with Case({"scenario": scenario}) as case, tempfile.NamedTemporaryFile("w", dir=case.work.name) as said:
+        # A sample an hour: what is written is the answer to something.
+        words = [DEJA, "--root", case.root, "fair", "run", "--json", "--period", "1h"]
+        daemon = subprocess.Popen(words, stdout=said)
+        told(said.name, "begun", None, 0)
+
+        def changed(name):
+            return os.stat(os.path.join(case.root, name, "record.json")).st_mtime_ns
+
+        def note(kind, container, before, since):
+            # A weight may be there before the last thing the verb does, and file times are as coarse as ticks.
+            found[kind].append(max(0, told(said.name, "wrote", container, before) - since) / 1e6)
+
+        for number in range(rounds):
+            before = time.time_ns()
+            case.deja("fair", "set", "--shares", str(2 + number % 2), "bob")
+            note("update", "bob", before, changed("bob"))
+            before = time.time_ns()
+            case.deja("kill", "ann-2", "KILL")
+            note("exit", "ann-1", before, before)
+            case.deja("delete", "--force", "ann-2")
+            before = time.time_ns()
+            subprocess.run([DEJA, "--root", case.root, "run", "--detach", "--bundle",
+                            os.path.join(case.work.name, "ann-2"), "ann-2"],
+                           check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            note("arrival", "ann-2", before, changed("ann-2"))
+        daemon.terminate()
+        if daemon.wait() != 0:
+            sys.exit("deja fair run failed")
+    return found
+
+
 def main():
     with open(sys.argv[3]) as file:
         plan = json.load(file)
     results = []
+    reactions = {}
+    try:
+        reactions = reaction(plan["reactions"]) if plan["reactions"] else {}
+    except TimeoutError as error:
+        print(f"how soon weights follow was not measured: {error}", flush=True)
+    if reactions:
+        for kind, times in reactions.items():
+            print(f"{kind:8} to weight: {sorted(times)[len(times) // 2]:.1f} ms in the middle, {max(times):.1f} ms at most",
+                  flush=True)
+        results.append({"reactions": reactions})
     for case in plan["cases"]:
         with Case(case) as running:
             for run in range(plan["runs"]):

@@ -1,7 +1,7 @@
 """Writes the plan for measure.py: which scenarios, and what exact sharing gives each container in them, which is
 what the simulator's reference says.
 
-usage: plan.py DEJA RUNS SETTLE WINDOW RECORDINGS SCENARIO...
+usage: plan.py DEJA RUNS SETTLE WINDOW REACTIONS RECORDINGS SCENARIO...
 """
 import json
 import pathlib
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-deja, runs, settle, window, recordings, *paths = sys.argv[1:]
+deja, runs, settle, window, reactions, recordings, *paths = sys.argv[1:]
 CPUS = 2
 modes = [
     {"name": "nothing", "flags": None, "settles": False},
@@ -47,5 +47,5 @@ def case(path):
 
 
 plan = {"runs": int(runs), "settle": float(settle), "window": float(window), "recordings": recordings, "modes": modes,
-        "cases": [case(path) for path in paths]}
+        "reactions": int(reactions), "cases": [case(path) for path in paths]}
 json.dump(plan, sys.stdout)

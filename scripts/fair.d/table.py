@@ -9,6 +9,8 @@ import sys
 
 with open(sys.argv[1]) as file:
     results = json.load(file)
+reactions = [result["reactions"] for result in results if "reactions" in result]
+results = [result for result in results if "case" in result]
 cases = list(dict.fromkeys(result["case"] for result in results))
 modes = list(dict.fromkeys(result["mode"] for result in results))
 
@@ -26,6 +28,10 @@ for case in cases:
     cells = [f"{median(case, mode, 'worst') * 100:.1f} % ({median(case, mode, 'jain'):.4f}; "
              f"{median(case, mode, 'used'):.2f})" for mode in modes]
     lines.append(f"| {case} | " + " | ".join(cells) + " |")
+for found in reactions:
+    lines.append("")
+    lines.append("Milliseconds until the weights were written, the middle one of " + str(len(found["exit"])) + " (the longest): " +
+                 ", ".join(f"after an {kind} {statistics.median(times):.1f} ({max(times):.1f})" for kind, times in found.items()))
 table = "\n".join(lines)
 print(table)
 if len(sys.argv) > 2:
