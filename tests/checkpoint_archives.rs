@@ -82,7 +82,12 @@ fn an_archive_brings_back_processes_and_changes_of_the_root() {
     container.start();
     let before = count(&container);
     let (first, second) = (path(&bundle, "first.tar.gz"), path(&bundle, "second.tar.zst"));
-    container.verb("checkpoint", &["--export", &first, "--compress", "gzip", "--leave-running"]).ok();
+    container
+        .verb(
+            "checkpoint",
+            &["--export", &first, "--compress", "gzip", "--leave-running", "--rootfs-image", "x"],
+        )
+        .ok();
     goes_on(&container, before);
     container.verb("delete", &["--force"]).ok();
     container.release();

@@ -3,9 +3,6 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-
 use serde_json::json;
 use support::{Bundle, Container, Deja, eventually, requires};
 
@@ -58,20 +55,6 @@ fn shell(container: &Container, script: &str) -> String {
 }
 
 #[test]
-fn a_file_lock_is_held_again() {
-    requires!(bed, criu);
-    let bundle = counting("exec 9>/tmp/lock; flock 9");
-    let (container, before) = started(&bundle);
-    let image = path(&bundle, "image");
-    checkpoint(&container, &image, &[]).fails().assert_says("it holds file locks: use --file-locks");
-    goes_on(&container, before);
-    checkpoint(&container, &image, &["--file-locks"]).ok();
-    let container = restored(&bundle, container, &image, &["--file-locks"]);
-    goes_on(&container, before);
-    assert_eq!(shell(&container, "flock -n /tmp/lock true || echo held"), "held\n");
-}
-
-#[test]
 fn a_deleted_file_with_another_name_comes_back() {
     requires!(bed, criu);
     let bundle = counting("echo kept > /one; ln /one /two; exec 5<>/one; rm /one");
@@ -99,26 +82,4 @@ fn connections_can_be_closed_on_the_way() {
     let container = restored(&bundle, container, &image, &["--tcp-close"]);
     goes_on(&container, before);
     assert_eq!(shell(&container, established), "0\n");
-}
-
-#[test]
-fn pages_that_the_next_image_has_are_dropped_from_the_one_before() {
-    // Which memory changes is told by the virtual machine's kernel only.
-    requires!(vm, criu);
-    let churn = "BEGIN { s = \"x\"; for (i = 0; i < 21; i++) s = s s; while (1) { t = s \"y\"; t = \"\"; system(\"sleep 0.1\") } }";
-    let bundle = counting(&format!("awk '{churn}' &"));
-    let (container, before) = started(&bundle);
-    let [early, late] = ["early", "late"].map(|name| path(&bundle, name));
-    checkpoint(&container, &early, &["--pre-dump"]).ok();
-    let kept = || -> u64 {
-        let files = fs::read_dir(&early).unwrap().map(|entry| entry.unwrap());
-        let pages = files.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
-        pages.map(|entry| entry.metadata().unwrap().blocks()).sum()
-    };
-    let all = kept();
-    goes_on(&container, before);
-    checkpoint(&container, &late, &["--parent-path", "../early", "--auto-dedup"]).ok();
-    assert!(kept() < all, "{all} blocks before, {} after", kept());
-    let container = restored(&bundle, container, &late, &[]);
-    goes_on(&container, before);
 }

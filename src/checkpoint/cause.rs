@@ -12,6 +12,10 @@ const MEANINGS: &[(&str, &str)] = &[
         "it has an open TCP connection: use --tcp-established, or close it",
     ),
     ("In-flight connection", "a TCP connection is just being made: use --tcp-skip-in-flight, or try again"),
+    (
+        "without peer",
+        "it has a unix socket whose other end is in another network namespace, where CRIU cannot see it",
+    ),
     ("External socket is used", "it has a unix socket whose other end is outside: use --ext-unix-sk"),
     (
         "Can't dump half of stream unix connection",

@@ -52,9 +52,7 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let spec = bundle.spec()?;
     asked.config_file = config_file(&spec);
     let blueprint = Blueprint::draw(&spec, &bundle.path, &store)?;
-    if blueprint.linux.intel_rdt.is_some() {
-        return Err(Failure::input("linux.intelRdt is not implemented for restored containers").into());
-    }
+    check(blueprint.linux)?;
     let source = Source::choose(arguments)?;
     let image = Image::open(&source.image_path)?;
     let program = checkpoint::find_program(std::env::var_os("PATH").as_deref())?;
@@ -66,7 +64,6 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let foreground = (!arguments.detach).then(Foreground::begin).transpose()?;
 
     let id = copies::id(arguments);
-    let what = format!("restore {id:?}");
     let reservation = store.reserve(&id)?;
     let mut home = Home::make(global, &id, &blueprint, reservation, &bundle.config, arguments.copy)?;
     let layer = home.layer(&source)?;
@@ -74,10 +71,9 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let work = work_directory(source.work_path(arguments))?;
     let searchable = Searchable::make(blueprint.linux, &image)?;
     let options = home.options(&asked, &blueprint, &image, &joined, &work)?;
-    let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     let root = Root {
         path: CString::new(home.record.rootfs.as_str())?,
-        readonly,
+        readonly: spec.root.as_ref().is_some_and(|root| root.readonly),
         layer: layer.as_ref().map(Layer::mounted),
     };
     let setting = Setting {
@@ -101,6 +97,7 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let answer = checkpoint::run(Work::Restore, &options, &setting, &mut |notice| arrival.notice(notice));
     drop(searchable);
     let master = arrival.master.take();
+    let what = format!("restore {id:?}");
     if let Answer::Failed { errno, message } = answer.with_context(|| what.clone())? {
         return Err(source.explain(arguments, &what, errno, message.as_deref()));
     }
@@ -116,6 +113,13 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     trial::point("delete")?;
     delete::ended(container)?;
     Ok(exit.code())
+}
+
+fn check(linux: &Linux<'_>) -> Result<()> {
+    if linux.intel_rdt.is_some() {
+        return Err(Failure::input("linux.intelRdt is not implemented for restored containers").into());
+    }
+    Ok(())
 }
 
 fn asked(global: &Global, arguments: &cli::Restore) -> Result<Asked> {

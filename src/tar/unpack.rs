@@ -21,7 +21,7 @@ const DOWN: ResolveFlags = ResolveFlags::BENEATH
 pub enum Attributes {
     /// Owner, permissions, time, extended attributes: a file system.
     All,
-    /// None: the files become those of whoever unpacks, for nobody else to read.
+    /// None: the files become those of whoever unpacks, and can be read by whoever may search their directory.
     None,
 }
 
@@ -78,7 +78,11 @@ impl<'d> Unpacker<'d> {
         self.make_way(parent, name)?;
         let private = Mode::from_raw_mode(0o600);
         match &entry.kind {
-            Kind::File => write_file(parent, name, entry, content)?,
+            Kind::File => {
+                // Until it has its owner it is nobody else's to read.
+                let mode = if self.attributes == Attributes::All { 0o600 } else { 0o644 };
+                write_file(parent, name, mode, entry, content)?;
+            }
             Kind::Symlink { target } => fs::symlinkat(&CString::new(target.as_slice())?, parent, name)?,
             Kind::Fifo => fs::mknodat(parent, name, FileType::Fifo, private, 0, 0)?,
             Kind::Device { block, major, minor } => {
@@ -198,9 +202,15 @@ fn remove_all(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-fn write_file(parent: BorrowedFd<'_>, name: &CStr, entry: &Entry, content: &mut dyn Read) -> Result<()> {
+fn write_file(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    mode: u32,
+    entry: &Entry,
+    content: &mut dyn Read,
+) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let mut file = std::fs::File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+    let mut file = std::fs::File::from(fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?);
     let written = std::io::copy(&mut content.take(entry.size), &mut file)?;
     ensure!(written == entry.size, "it is cut short");
     Ok(())

@@ -148,9 +148,12 @@ impl Export {
         write(writer, &what, image, self.changes.as_ref()).with_context(|| format!("write {:?}", self.draft))
     }
 
-    /// From here on the archive is there, under its name. If that fails, the image stays: it may be all that is left of
+    /// From here on the archive is there, under its name; that of a container that runs again is written only now. If that fails, the image stays: it may be all that is left of
     /// the container.
-    pub fn finish(mut self, work: &Path) -> Result<()> {
+    pub fn finish(mut self, running: Option<(&Container, &PathBuf)>, work: &Path) -> Result<()> {
+        if let Some((container, image)) = running {
+            self.write(container, image)?;
+        }
         let image = self.image.take();
         let writer = self.writer.take().context("the archive is complete")?;
         let failed = || match &image {

@@ -88,11 +88,8 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
         }
     }
     drop(frozen);
-    if let Some(mut export) = export {
-        if arguments.leave_running {
-            export.write(&container, image_path)?;
-        }
-        export.finish(work_path)?;
+    if let Some(export) = export {
+        export.finish(arguments.leave_running.then_some((&container, image_path)), work_path)?;
     }
     if asked.leave_running || asked.pre_dump {
         return Ok(());
