@@ -180,7 +180,7 @@ fn a_container_of_a_session_holds_nothing_of_the_machine_s_own() {
 fn what_is_asked_wrongly_is_refused_in_one_sentence() {
     let sessions = Sessions::empty();
     sessions.exec("ada", &["true"]).fails().assert_says("make a session with");
-    sessions.verb("new").arg("ada").fails().assert_says("needs --rootfs");
+    sessions.verb("new").arg("ada").fails().assert_says("needs either --rootfs");
     sessions.verb("new").args(["--rootfs", "/", "a/b"]).fails().assert_says("is no name for a session");
     let empty = sessions.path().join("empty");
     std::fs::create_dir(&empty).expect("a directory");
