@@ -267,8 +267,10 @@ fn recursive_attributes_reach_the_mounts_below() {
             "/m/all",
             &["rbind", "rro", "rnosuid", "rnodev", "rnoexec", "rnoatime", "rnosymfollow"],
         ))
-        .mount(bind(&volume, "/m/mixed", &["rbind", "ro", "rnosuid", "rrw"]));
+        .mount(bind(&volume, "/m/mixed", &["rbind", "ro", "rnosuid", "rrw"]))
+        .mount(tmpfs("/m/new", &["rro", "rnosuid", "rnoatime"]));
     let seen = Seen::of(bundle, "ls /m/alone/below");
+    assert_eq!(seen.options("/m/new"), ["ro", "nosuid", "noatime"]);
     assert_eq!((seen.options("/m/top")[0], seen.options("/m/top/below")[0]), ("ro", "rw"));
     assert_eq!(seen.options("/m/alone")[0], "ro");
     assert_eq!(seen.rest, "");

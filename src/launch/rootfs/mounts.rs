@@ -72,6 +72,10 @@ impl Planner<'_> {
         let options = Options::parse(&mount.options, &self.linux.uid_mappings, &self.linux.gid_mappings)?;
         let substance = Substance::of(mount, &options)?;
         refuse(mount, &options, substance)?;
+        let options = match substance {
+            Substance::FileSystem(_) => options.of_one_mount(),
+            _ => options,
+        };
         let destination = path::clean(&mount.destination);
         let over_proc = check_proc(&destination, substance)?;
         let mut target = self.target(&mount.destination)?;

@@ -228,6 +228,15 @@ impl Options {
         Ok(options)
     }
 
+    /// Those of a new file system, which has nothing below it yet: what is asked for all of it is asked for its mount.
+    pub fn of_one_mount(mut self) -> Self {
+        let Attributes { set, clear, access } = std::mem::take(&mut self.below);
+        self.top.set(set);
+        self.top.clear(clear);
+        self.top.access = access.or(self.top.access);
+        self
+    }
+
     fn apply(&mut self, word: &str, meaning: Meaning) -> Result<()> {
         match meaning {
             Nothing => {}
