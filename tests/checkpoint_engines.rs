@@ -195,7 +195,7 @@ fn podman_makes_an_image_of_a_checkpoint() {
     let before = podman.goes_on(1);
     podman.ok("container checkpoint --create-image localhost/saved:test one");
     let annotations = podman.ok("inspect --type image --format '{{.Annotations}}' localhost/saved:test");
-    assert!(annotations.contains("org.criu.checkpoint.runtime.name:deja"), "{annotations}");
+    assert!(annotations.contains("annotations.checkpoint.runtime.version:deja"), "{annotations}");
     podman.ok("rm -f one");
     podman.ok("container restore localhost/saved:test");
     podman.goes_on(before);
