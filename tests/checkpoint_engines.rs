@@ -147,60 +147,6 @@ fn podman_builds_a_checkpoint_on_an_earlier_one() {
     podman.goes_on(before);
 }
 
-/// The config.json of what an archive holds, for a bundle in `directory` that can be restored from it.
-fn bundle_of(archive: &str, directory: &Path) {
-    let unpacked = directory.display();
-    succeeds(&format!("mkdir {unpacked} && tar -xf {archive} -C {unpacked} spec.dump config.dump"));
-    let text = std::fs::read_to_string(directory.join("spec.dump")).expect("read spec.dump");
-    let mut spec: serde_json::Value = serde_json::from_str(&text).expect("spec.dump");
-    // What podman has made an image of has a root that nobody writes to.
-    succeeds(&format!("cp -a {} {unpacked}/rootfs && chmod 555 {unpacked}/rootfs", rootfs().display()));
-    spec["root"]["path"] = "rootfs".into();
-    spec["linux"]["cgroupsPath"] = format!("/deja-test/archive-{}", std::process::id()).into();
-    std::fs::write(directory.join("config.json"), spec.to_string()).expect("write config.json");
-}
-
-#[test]
-fn archives_go_from_podman_to_deja_and_back() {
-    requires!(vm, criu, tool "podman");
-    let podman = Podman::new();
-    podman.run("one");
-    let before = podman.goes_on(1);
-    podman.ok("exec one sh -c 'echo kept > /kept; rm /etc/passwd'");
-    let (theirs, ours) = (podman.file("theirs.tar.zst"), podman.file("ours.tar.zst"));
-    podman.ok(&format!("container checkpoint --export {theirs} one"));
-
-    let bundle = podman.directory.path().join("bundle");
-    bundle_of(&theirs, &bundle);
-    let deja = format!("{} --root {}", podman.deja.display(), podman.file("state"));
-    let id = podman.ok("inspect --format '{{.Id}}' one");
-    succeeds(&format!("{deja} restore --detach --bundle {} --import {theirs} {id}", bundle.display()));
-    // Until now files of podman's were mounted in it.
-    podman.ok("rm -f one");
-    let before = podman.goes_on(before);
-    assert_eq!(succeeds(&format!("{deja} exec {id} sh -c 'cat /kept; ls /etc/passwd || true'")), "kept");
-
-    let image = format!("--rootfs-image {IMAGE}");
-    succeeds(&format!("{deja} checkpoint --export {ours} {image} {id}"));
-    podman.ok(&format!("container restore --import {ours}"));
-    podman.goes_on(before);
-    assert_eq!(podman.ok("exec -l sh -c 'cat /kept; ls /etc/passwd || true'"), "kept");
-}
-
-#[test]
-fn podman_makes_an_image_of_a_checkpoint() {
-    requires!(vm, criu, tool "podman");
-    let podman = Podman::new();
-    podman.run("one");
-    let before = podman.goes_on(1);
-    podman.ok("container checkpoint --create-image localhost/saved:test one");
-    let annotations = podman.ok("inspect --type image --format '{{.Annotations}}' localhost/saved:test");
-    assert!(annotations.contains("annotations.checkpoint.runtime.version:deja"), "{annotations}");
-    podman.ok("rm -f one");
-    podman.ok("container restore localhost/saved:test");
-    podman.goes_on(before);
-}
-
 /// A containerd of its own.
 struct Containerd {
     directory: tempfile::TempDir,

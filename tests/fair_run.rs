@@ -271,32 +271,6 @@ fn weights_follow_shares_at_once_and_are_given_back() {
 }
 
 #[test]
-fn weights_follow_what_happens_and_not_the_clock() {
-    requires!(bed, cgroup "cpu");
-    let class = Class::new();
-    // The next sample is an hour away, so whatever is written is the answer to something.
-    let daemon = class.daemon(&["--period", "1h"]);
-    let ann = [("tenant", "ann")];
-    let _bob = class.start("bob", &[("tenant", "bob")], SLEEP);
-    let first = class.start("first", &ann, SLEEP);
-    wait_event(&daemon, "wrote", "first");
-    let weight = |id: &str| class.read(id, "cpu.weight").parse::<f64>().expect("a weight");
-    let halves = |what: &str, part: f64| {
-        eventually(what, || ((weight("bob") / weight("first") * part - 1.0).abs() < 0.05).then_some(()))
-    };
-    halves("one tenant to weigh as much as the other", 1.0);
-    let second = class.start("second", &ann, SLEEP);
-    halves("both of ann's to weigh as much as bob's one", 0.5);
-    class.fair(&["set", "--shares", "3", "bob"]).ok().assert_stdout("");
-    halves("bob to weigh three times as much", 0.5 / 3.0);
-    second.kill("KILL");
-    halves("what is left of ann's to have all that is ann's", 1.0 / 3.0);
-    drop((first, second));
-    end(daemon);
-    assert_eq!(class.read("bob", "cpu.weight"), "100");
-}
-
-#[test]
 fn best_effort_and_limits_come_and_go() {
     requires!(bed, cgroup "cpu");
     let class = Class::new();

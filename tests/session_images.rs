@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use support::{Sessions, World, requires, rootfs};
+use support::{Sessions, requires, rootfs};
 
 /// A root file system with everything a layer can hold.
 fn odd_tree(path: &Path) {
@@ -297,48 +297,4 @@ fn a_backup_that_is_damaged_is_refused_as_a_whole() {
     std::fs::write(&file, "precious\n").expect("heal it");
     std::fs::write(store.join("version"), "deja session store 99\n").expect("another version");
     refused("of another version");
-}
-
-#[test]
-fn an_exported_state_runs_under_podman_and_docker_s_form_is_read() {
-    requires!(vm, engine "podman", engine "skopeo");
-    let world = World::new();
-    world.import("podman");
-    let session = "deja session";
-    let store = "--store /run/sessions";
-    world.ok("podman run --name made busy sh -c 'mkdir /srv/d; echo one >/srv/d/f; rm -r /mnt; ln /srv/d/f /srv/g'");
-    world.ok("podman commit -q --change 'ENV COURSE=os' --change 'WORKDIR /srv/d' made made:1");
-    for form in ["docker-archive", "oci-archive"] {
-        world.ok(&format!("rm -rf /run/i; podman save -q --format {form} -o /run/i made:1"));
-        world.ok(&format!("{session} new {store} --image /run/i {form}"));
-        let told = world.ok(&format!(
-            "{session} exec {store} {form} -c 'pwd; echo $COURSE; cat f /srv/g; ls -d /mnt'; echo"
-        ));
-        assert!(told.starts_with("/srv/d\nos\none\none"), "{told}");
-    }
-    assert_eq!(
-        world.ok(&format!(
-            "{session} list {store} --json | grep -o '\"state\":\"[0-9a-f]*' | sort -u | wc -l"
-        )),
-        "1",
-        "both are the same image"
-    );
-    world.ok(&format!(
-        "{session} exec {store} oci-archive -c 'rm -r /srv/d /srv/g; mkdir -p /srv/d/e; echo two >/srv/d/e/f'"
-    ));
-    world.ok(&format!(
-        "{session} export {store} --format archive --name ada:1 oci-archive - | podman load -q"
-    ));
-    let script = "echo $COURSE; pwd; find /srv | sort; cat /srv/d/e/f; test ! -e /mnt && echo gone";
-    let told = world.ok(&format!("podman run --rm localhost/ada:1 sh -c '{script}'"));
-    assert_eq!(told, "os\n/srv/d\n/srv\n/srv/d\n/srv/d/e\n/srv/d/e/f\ntwo\ngone");
-    // Through skopeo into a compressed layout, and back: the same state.
-    world.ok(&format!("{session} export {store} --format layout oci-archive /run/layout"));
-    world.ok("skopeo copy -q --dest-compress oci:/run/layout oci:/run/packed:again");
-    world.ok(&format!("{session} new {store} --image /run/packed --ref again back"));
-    let state = |name: &str| {
-        world
-            .ok(&format!("{session} log {store} --json {name} | grep -o '\"state\":\"[0-9a-f]*' | tail -n 1"))
-    };
-    assert_eq!(state("back"), state("oci-archive"));
 }
