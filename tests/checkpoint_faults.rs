@@ -38,12 +38,9 @@ fn status(bundle: &Bundle) -> Option<String> {
 /// Whatever happened to a checkpoint: the container runs afterwards, from where it was.
 #[track_caller]
 fn recover(bundle: &Bundle, image: &str, least: u64, what: &str) -> u64 {
-    // Whoever stopped it for a moment may have been killed meanwhile, and its guard with it or not yet at work.
+    // Whoever stopped it for a moment may have been killed meanwhile: nobody has to let it go on but its guard.
     eventually(&format!("{what}: a container that runs, or an image"), || match status(bundle).as_deref() {
-        Some("paused") => {
-            bundle.deja().args(["resume", bundle.id()]).output();
-            None
-        }
+        Some("paused") => None,
         Some("running") => count(bundle).map(drop),
         ended => {
             if ended.is_some() {

@@ -63,7 +63,8 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let options = checkpoint::dump(&asked, &facts.dump(&container, &image, &work));
     trial::point("stop the processes")?;
     let frozen = Frozen::take(&container, status)?;
-    let setting = Setting { program, ..Setting::default() };
+    let setting =
+        Setting { program, inherited: frozen.lifeline().into_iter().collect(), ..Setting::default() };
     let mut end = End {
         image: &image,
         manifest: Some(manifest),
