@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Bundle, Leaks, requires};
 
 #[test]
@@ -25,6 +25,22 @@ fn a_paused_container_stands_still_until_resume() {
     container.verb("delete", &["--force"]).ok();
     container.release();
     leaks.assert_none();
+}
+
+#[test]
+fn who_is_frozen_from_above_is_paused() {
+    requires!(bed);
+    let bundle = Bundle::new().sleeps();
+    let inner = format!("/deja-test/{}/inner", bundle.id());
+    let bundle = bundle.set("/linux/cgroupsPath", json!(inner));
+    let container = bundle.start();
+    let above = bundle.cgroup().join("cgroup.freeze");
+    fs::write(&above, "1").unwrap();
+    container.wait_status("paused");
+    let listed = bundle.deja().args(["list", "--format", "json"]).ok().json();
+    assert_eq!(listed[0]["status"], "paused");
+    fs::write(&above, "0").unwrap();
+    container.wait_status("running");
 }
 
 #[test]

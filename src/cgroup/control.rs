@@ -1,6 +1,5 @@
 //! Stopping, continuing and killing what runs in a cgroup, all at once.
 
-use std::ffi::CStr;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
@@ -49,7 +48,15 @@ impl Cgroup {
     /// Whether everything in it is stopped, or will be as soon as the kernel gets hold of it: who comes in stops too.
     /// One that is gone is not frozen.
     pub fn is_frozen(&self) -> Result<bool> {
-        is_frozen(|name| read_file(self.as_fd(), name)).map_err(|fault| self.failed("read", fault))
+        // A cgroup above it may be the frozen one, which only the events tell.
+        let frozen = read_file(self.as_fd(), c"cgroup.events").and_then(|events| {
+            let asked = || read_file(self.as_fd(), c"cgroup.freeze");
+            Ok(value_of(&events, "frozen") == Some(1) || asked()?.starts_with('1'))
+        });
+        match frozen {
+            Err(fault) if gone(&fault) => Ok(false),
+            result => result.map_err(|fault| self.failed("read", fault)),
+        }
     }
 
     /// Whether a process runs in it or below; none does in one that is gone.
@@ -128,22 +135,53 @@ impl Cgroup {
     }
 }
 
-impl Mount {
-    /// As `Cgroup::is_frozen`, for one of many: a look is not worth a descriptor of its directory.
-    pub fn is_frozen(&self, path: &str) -> Result<bool> {
-        is_frozen(|name| read_file(self.as_fd(), &c_name(&format!("{path}/{}", name.to_string_lossy()))))
-            .map_err(|fault| anyhow!("read cgroup {:?}: {}", self.full(path), Reason(fault.errno)))
-    }
+/// Whether cgroups are frozen, for one after the other: as `Cgroup::is_frozen`, but a look is not worth a descriptor of a
+/// directory, and siblings have the same cgroup above them.
+pub struct Freezers {
+    mount: Mount,
+    above: Option<(String, bool)>,
 }
 
-fn is_frozen(read: impl Fn(&CStr) -> sys::Result<String>) -> sys::Result<bool> {
-    // A cgroup above it may be the frozen one, which only the events tell.
-    let frozen = read(c"cgroup.events").and_then(|events| {
-        Ok(value_of(&events, "frozen") == Some(1) || read(c"cgroup.freeze")?.starts_with('1'))
-    });
-    match frozen {
-        Err(fault) if gone(&fault) => Ok(false),
-        result => result,
+impl Freezers {
+    pub fn new(mount: Mount) -> Self {
+        Self { mount, above: None }
+    }
+
+    pub fn mount(&self) -> &str {
+        self.mount.path()
+    }
+
+    pub fn is_frozen(&mut self, path: &str) -> Result<bool> {
+        match self.look(path) {
+            Err(fault) if gone(&fault) => Ok(false),
+            result => result
+                .map_err(|fault| anyhow!("read cgroup {:?}: {}", self.mount.full(path), Reason(fault.errno))),
+        }
+    }
+
+    fn look(&mut self, path: &str) -> sys::Result<bool> {
+        Ok(self.read(path, "cgroup.freeze")?.starts_with('1') || self.all_above(path)?)
+    }
+
+    /// Whether the one above is frozen with everything in it. The root, which cannot be, has no such file.
+    fn all_above(&mut self, path: &str) -> sys::Result<bool> {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        if let Some((known, frozen)) = &self.above {
+            if known == parent {
+                return Ok(*frozen);
+            }
+        }
+        let frozen = match self.read(parent, "cgroup.events") {
+            Err(fault) if gone(&fault) => false,
+            events => value_of(&events?, "frozen") == Some(1),
+        };
+        self.above = Some((parent.to_owned(), frozen));
+        Ok(frozen)
+    }
+
+    fn read(&self, path: &str, file: &str) -> sys::Result<String> {
+        let separator = if path.is_empty() { "" } else { "/" };
+        read_file(self.mount.as_fd(), &c_name(&format!("{path}{separator}{file}")))
     }
 }
 

@@ -23,6 +23,7 @@ mod watch;
 
 pub use apply::{apply, replace};
 pub use attach::{Attached, attach};
+pub use control::Freezers;
 pub use gauge::Gauge;
 pub use io::unheeded;
 pub use mount::{Mount, of_process};

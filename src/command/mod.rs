@@ -49,7 +49,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cgroup::{Cgroup, Mount};
+use crate::cgroup::{Cgroup, Freezers, Mount};
 use crate::cli::{CgroupManager, Global, Invocation, Switch, Verb};
 use crate::container::{self, CgroupPlace, Container, Status, Store};
 use crate::error::Failure;
@@ -200,7 +200,7 @@ fn status(container: &Container) -> Result<Status> {
 /// Who looks at many containers looks up the hierarchy of their cgroups once.
 #[derive(Default)]
 struct Observer {
-    mount: Option<Mount>,
+    freezers: Option<Freezers>,
 }
 
 impl Observer {
@@ -209,11 +209,11 @@ impl Observer {
     }
 
     fn is_frozen(&mut self, place: &CgroupPlace) -> Result<bool> {
-        if self.mount.as_ref().is_none_or(|known| known.path() != place.mount) {
-            self.mount = mount(place)?;
+        if self.freezers.as_ref().is_none_or(|known| known.mount() != place.mount) {
+            self.freezers = mount(place)?.map(Freezers::new);
         }
-        match &self.mount {
-            Some(mount) if !place.path.is_empty() => mount.is_frozen(&place.path),
+        match &mut self.freezers {
+            Some(freezers) if !place.path.is_empty() => freezers.is_frozen(&place.path),
             _ => Ok(false),
         }
     }
