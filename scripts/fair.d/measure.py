@@ -193,7 +193,7 @@ def main():
             for run in range(plan["runs"]):
                 for mode in plan["modes"]:
                     recording = None
-                    if run == 0 and mode["flags"] and plan.get("recordings"):
+                    if run == 0 and mode["flags"] is not None and plan.get("recordings"):
                         recording = os.path.join(plan["recordings"], f"{case['name']}-{mode['name']}.jsonl")
                     result = running.measure(mode, plan["settle"], plan["window"], recording)
                     result.update(case=case["name"], mode=mode["name"], run=run)

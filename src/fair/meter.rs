@@ -16,6 +16,8 @@ pub struct Thread {
     pub id: u64,
     pub ran_ns: u64,
     pub waited_ns: u64,
+    /// How often it had gone to sleep, told only of one that wants to run now, and only where counters leave a doubt.
+    pub slept: Option<u64>,
 }
 
 /// A leaf's counters as they stand.
@@ -92,12 +94,18 @@ const WAITS: f64 = 0.05;
 /// Somebody waits so often that there is always somebody.
 const CROWDED: f64 = 0.85;
 /// A thread that runs or waits all the time makes its leaf run or be waited in for all of it, too; below this
-/// there is none, and nobody need look. The difference is for waits that have begun and are not counted yet.
-const BUSY: f64 = ALWAYS - 0.04;
+/// there is none, and nobody need look. The difference is for pressure, which is averaged over CPUs: of a thread that
+/// has moved from one to another in an interval it shows half.
+const BUSY: f64 = 0.3;
 
 /// Whether a leaf that used and waited so much in some microseconds may have a thread that always wants to run.
 pub fn may_have_hogs(elapsed_us: u64, used_us: u64, waited_us: Option<u64>) -> bool {
     waited_us.is_none_or(|waited| (used_us + waited) as f64 >= BUSY * elapsed_us as f64)
+}
+
+/// Whether counters that advanced by so much in some microseconds are those of a thread that always wants to run.
+pub fn is_always(elapsed_us: u64, advanced_ns: u64) -> bool {
+    advanced_ns as f64 >= ALWAYS * 1000.0 * elapsed_us as f64
 }
 
 #[derive(Debug, Default)]
@@ -188,7 +196,8 @@ fn threads(last: &Look, now: &Reading, elapsed: f64) -> (Known, Vec<f64>) {
         let average = before.and_then(|(_, average)| *average);
         let average = average.map_or(lately, |average| average + part * (lately - average));
         let busy = lately.max(average);
-        let busy = if busy >= ALWAYS { 1.0 } else { busy };
+        let awake = thread.slept.is_some() && before.is_some_and(|(before, _)| before.slept == thread.slept);
+        let busy = if awake || busy >= ALWAYS { 1.0 } else { busy };
         averages.push(average);
         explained += ran;
         known.runnable += busy;
@@ -231,7 +240,9 @@ fn compare(before: &Reading, now: &Reading, elapsed: f64, known: Option<Known>) 
     let crowded = pressure.is_some_and(|pressure| pressure >= CROWDED);
     let hogs = known.map_or(0.0, |known| known.hogs);
     let saturated = held != Some(Held::Frozen) && (crowded || hogs >= 1.0 && waits > WAITS);
-    let runnable = known.map_or(used + waits, |known| known.runnable.max(used));
+    // Threads whose waits have not ended have told nothing yet, where there are so many that a turn takes a second.
+    let least = if crowded { used + waits } else { used };
+    let runnable = known.map_or(used + waits, |known| known.runnable.max(least));
     let demand = if now.frozen {
         0.0
     } else if saturated && !throttled {

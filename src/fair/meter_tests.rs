@@ -5,6 +5,7 @@ fn reading(used_ms: u64, threads: &[(u64, u64, u64)]) -> Reading {
         id: *id,
         ran_ns: ran * 1_000_000,
         waited_ns: waited * 1_000_000,
+        slept: None,
     });
     Reading {
         key: 1,
@@ -45,6 +46,32 @@ fn a_hog_that_waits_is_saturated_whatever_else_is_true() {
         assert_eq!(measure.saturated, saturated, "{what}: {measure:?}");
         assert!((measure.demand - demand).abs() < 0.01, "{what}: {measure:?}");
         assert_eq!(measure.held, None);
+    }
+}
+
+#[test]
+fn a_wait_that_has_not_ended_is_a_wait() {
+    let with = |used: u64, pressure_ms: u64, waited: u64| Reading {
+        pressure_us: Some(pressure_ms * 1000),
+        ..reading(used, &[(7, used, waited)])
+    };
+    let measure = second(with(0, 0, 0), with(4, 996, 0));
+    assert!(measure.saturated && measure.active(), "{measure:?}");
+    assert!((measure.demand - 1.0).abs() < 0.01, "{measure:?}");
+}
+
+#[test]
+fn who_has_not_slept_between_two_looks_always_wanted_to_run() {
+    let with = |used: u64, pressure_ms: u64, slept: Option<u64>| {
+        let mut now = Reading { pressure_us: Some(pressure_ms * 1000), ..reading(used, &[(7, used, 0)]) };
+        now.threads.iter_mut().flatten().for_each(|thread| thread.slept = slept);
+        now
+    };
+    // Half of its pressure is hidden by a move to another CPU, and its wait has not ended.
+    for (before, now, saturated) in [(Some(3), Some(3), true), (Some(3), Some(4), false), (None, None, false)]
+    {
+        let measure = second(with(0, 0, before), with(4, 500, now));
+        assert_eq!(measure.saturated, saturated, "{before:?} {now:?}: {measure:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::ffi::CString;
 
 use anyhow::{Context, Result};
 
-use super::meter::{Reading, Thread, may_have_hogs};
+use super::meter::{Reading, Thread, is_always, may_have_hogs};
 use super::model::Key;
 use crate::cgroup::gauge::{number_of, some_total};
 use crate::cgroup::{Cgroup, Gauge};
@@ -29,6 +29,11 @@ const ASLEEP: u32 = 4;
 /// With more threads than this, pressure has to do.
 const MANY_THREADS: usize = 2000;
 
+/// Counters are booked when a wait ends. Where a turn takes a second they say nothing of it, and whether a thread
+/// slept meanwhile does; it costs more to ask, so no more threads than this are asked, for so many looks.
+const FEW_THREADS: usize = 64;
+const DOUBTS: u32 = 10;
+
 /// One cgroup that is sampled.
 pub struct Probe {
     pub cgroup: Cgroup,
@@ -37,7 +42,9 @@ pub struct Probe {
     memory: Option<Gauge>,
     memory_pressure: Option<Gauge>,
     events: Gauge,
-    threads: BTreeMap<u64, OwnedFd>,
+    threads: BTreeMap<u64, Watched>,
+    /// So many looks more ask threads whether they slept.
+    doubts: u32,
     last: Last,
     frozen: bool,
     /// It had slept, and the last reading is about more than one sample.
@@ -46,6 +53,13 @@ pub struct Probe {
     cpus: f64,
     pub memory_bytes: u64,
     pub memory_waited_us: u64,
+}
+
+/// A thread's files, and what its counters had come to at the last look.
+struct Watched {
+    schedstat: OwnedFd,
+    status: Option<OwnedFd>,
+    counted_ns: u64,
 }
 
 /// What was read last, and when.
@@ -77,6 +91,7 @@ impl Probe {
             memory_pressure: Gauge::open(&cgroup, c"memory.pressure")?,
             cgroup,
             threads: BTreeMap::new(),
+            doubts: 0,
             last: Last::default(),
             frozen: false,
             woke: false,
@@ -125,21 +140,22 @@ impl Probe {
         })?;
         let still = used_us == before.used_us;
         self.woke = before.quiet >= ASLEEP && used_us.saturating_sub(before.used_us) > MUCH_US;
-        let quiet = if still { before.quiet + 1 } else { 0 };
-        let mut now = Last { at_us, used_us, quiet, throttled, ..before };
+        let mut now = Last { at_us, used_us, throttled, ..before };
         let unknown = before.pressure_us.is_none() || at_us >= before.pressure_at_us + LOOK_US;
-        if now.quiet < 2 || unknown {
+        if !still || before.quiet < ASLEEP || unknown {
             now.pressure_us = self.pressure.as_ref().and_then(|pressure| pressure.read(some_total));
             now.pressure_at_us = at_us;
         }
         let elapsed_us = at_us.saturating_sub(before.at_us);
         let waited_us = now.pressure_us.map(|now| now.saturating_sub(before.pressure_us.unwrap_or(0)));
+        // One of a crowd may wait for a second until it runs: it uses nothing meanwhile and is all but asleep.
+        now.quiet = if still && waited_us.is_none_or(|waited| waited == 0) { before.quiet + 1 } else { 0 };
         let asleep = still && waited_us == Some(0);
         let mut threads = None;
         if !asleep && may_have_hogs(elapsed_us, used_us.saturating_sub(before.used_us), waited_us) {
             let since = before.looked_at_us.map(|at| at_us.saturating_sub(at));
             if before.first_look || since.is_none_or(|since| since >= LOOK_US) {
-                threads = self.look();
+                threads = self.look(since);
                 now.looked_at_us = Some(at_us);
                 now.first_look = since.is_none_or(|since| since >= 2 * LOOK_US);
             }
@@ -154,8 +170,8 @@ impl Probe {
     }
 
     /// What every thread ran and waited. None where there are too many, where the kernel does not tell, or
-    /// where threads are in cgroups below, which would be missed.
-    fn look(&mut self) -> Option<Vec<Thread>> {
+    /// where threads are in cgroups below, which would be missed. `since`: microseconds since the last look.
+    fn look(&mut self, since: Option<u64>) -> Option<Vec<Thread>> {
         let below = self.cgroup.content(c"cgroup.stat").ok().flatten();
         if below.is_some_and(|text| number_of(&text, "nr_descendants").unwrap_or(0) > 0) {
             return None;
@@ -167,16 +183,43 @@ impl Probe {
         }
         let mut before = std::mem::take(&mut self.threads);
         let mut found = Vec::with_capacity(ids.len());
+        let mut explained = false;
         for id in ids {
-            let file = before.remove(&id).or_else(|| open_schedstat(id));
-            let Some(file) = file else { continue };
+            let watched = before.remove(&id).or_else(|| Watched::open(id));
+            let Some(mut watched) = watched else { continue };
             // One that has ended since is not there any more.
-            let Some((ran_ns, waited_ns)) = schedstat(&file) else { continue };
-            found.push(Thread { id, ran_ns, waited_ns });
-            self.threads.insert(id, file);
+            let Some((ran_ns, waited_ns)) = schedstat(&watched.schedstat) else { continue };
+            let counted_ns = ran_ns + waited_ns;
+            let advanced_ns =
+                counted_ns.saturating_sub(std::mem::replace(&mut watched.counted_ns, counted_ns));
+            explained |= since.is_none_or(|since| is_always(since, advanced_ns));
+            found.push(Thread { id, ran_ns, waited_ns, slept: None });
+            self.threads.insert(id, watched);
         }
         let known = found.iter().any(|thread| thread.ran_ns > 0) || found.is_empty();
+        self.doubts = if explained { self.doubts.saturating_sub(1) } else { DOUBTS };
+        if self.doubts > 0 && found.len() <= FEW_THREADS {
+            for thread in &mut found {
+                thread.slept = self.threads.get_mut(&thread.id).and_then(|watched| watched.slept(thread.id));
+            }
+        }
         known.then_some(found)
+    }
+}
+
+impl Watched {
+    fn open(thread: u64) -> Option<Self> {
+        Some(Self { schedstat: open_of(thread, "schedstat")?, status: None, counted_ns: 0 })
+    }
+
+    /// How often it had gone to sleep; None of one that sleeps.
+    fn slept(&mut self, thread: u64) -> Option<u64> {
+        if self.status.is_none() {
+            self.status = open_of(thread, "status");
+        }
+        let mut buffer = [0; 4096];
+        let length = fs::pread(self.status.as_ref()?, &mut buffer, 0).ok()?;
+        times_slept(std::str::from_utf8(&buffer[..length]).ok()?)
     }
 }
 
@@ -217,8 +260,8 @@ pub fn online() -> f64 {
     count_listed(&list).max(1) as f64
 }
 
-fn open_schedstat(thread: u64) -> Option<OwnedFd> {
-    let path = CString::new(format!("/proc/{thread}/schedstat")).ok()?;
+fn open_of(thread: u64, file: &str) -> Option<OwnedFd> {
+    let path = CString::new(format!("/proc/{thread}/{file}")).ok()?;
     fs::openat(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()
 }
 
@@ -228,6 +271,12 @@ fn schedstat(file: impl AsFd) -> Option<(u64, u64)> {
     let text = std::str::from_utf8(&buffer[..length]).ok()?;
     let mut numbers = text.split_ascii_whitespace().map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
+}
+
+/// What `status` says of a thread that runs or waits for a CPU; None of one that sleeps.
+fn times_slept(status: &str) -> Option<u64> {
+    let word = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    word("State:")?.starts_with('R').then(|| word("voluntary_ctxt_switches:")?.parse().ok())?
 }
 
 fn number(text: &str) -> Option<u64> {

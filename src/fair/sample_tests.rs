@@ -12,10 +12,24 @@ fn lists_of_cpus_are_counted() {
 
 #[test]
 fn a_thread_s_own_counters_are_read() {
-    let file = open_schedstat(u64::from(std::process::id())).expect("this process is there");
+    let file = open_of(u64::from(std::process::id()), "schedstat").expect("this process is there");
     let (ran, _) = schedstat(&file).expect("schedstat");
     assert!(ran > 0);
-    assert!(open_schedstat(0x7fff_fff0).is_none());
+    assert!(open_of(0x7fff_fff0, "schedstat").is_none());
+}
+
+#[test]
+fn who_wants_to_run_says_how_often_it_slept() {
+    let of = |state: &str| {
+        format!("Name:\ta\nState:\t{state}\nvoluntary_ctxt_switches:\t17\nnonvoluntary_ctxt_switches:\t4\n")
+    };
+    assert_eq!(times_slept(&of("R (running)")), Some(17));
+    assert_eq!(times_slept(&of("S (sleeping)")), None);
+    assert_eq!(times_slept("Name:\ta\nState:\tR (running)\n"), None);
+    // The thread that asks runs.
+    let own = fs::read_link("/proc/thread-self").unwrap();
+    let own = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    assert!(Watched::open(own).expect("this thread is there").slept(own).is_some());
 }
 
 /// Files that say what a kernel might; whatever is not written is not there.
@@ -143,6 +157,18 @@ fn whoever_sleeps_is_passed_over_for_a_second_and_says_when_it_woke() {
     fake.used(SECOND + 5);
     assert_eq!(probe.read(1, at_us + SECOND + quarter).unwrap().used_us, SECOND + 5);
     assert!(!probe.woke);
+}
+
+#[test]
+fn whoever_waits_long_for_its_turn_is_not_taken_for_asleep() {
+    let fake = Fake::new();
+    fake.waited(0);
+    let mut probe = fake.probe();
+    let quarter = SECOND / 4;
+    for turn in 1..=3 * u64::from(ASLEEP) {
+        fake.waited(turn * quarter);
+        assert_eq!(probe.read(1, turn * quarter).unwrap().pressure_us, Some(turn * quarter));
+    }
 }
 
 #[test]

@@ -195,6 +195,7 @@ impl Machine {
             id: id as u64,
             ran_ns: thread.ran_ns,
             waited_ns: thread.waited_ns,
+            slept: None,
         });
         let group = &self.groups[group];
         Reading {

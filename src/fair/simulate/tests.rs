@@ -112,7 +112,7 @@ proptest! {
             let at_us = turn * 250_000;
             let readings = shares.iter().enumerate().map(|(key, shares)| {
                 let ran_ns = at_us * 1000 * u64::from(*shares) / u64::from(total);
-                let thread = super::super::meter::Thread { id: key as u64, ran_ns, waited_ns: at_us * 1000 - ran_ns };
+                let thread = super::super::meter::Thread { id: key as u64, ran_ns, waited_ns: at_us * 1000 - ran_ns, slept: None };
                 super::super::meter::Reading {
                     key: key as Key,
                     used_us: ran_ns / 1000,
