@@ -11,15 +11,16 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session doctor spec error sys tar time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor spec error sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
-//! session   -> error sys tar time trial
+//! session   -> oci error sys tar time trial
 //! hook      -> spec error sys
 //! doctor    -> checkpoint cgroup rdt sys
 //! fair      -> cgroup error sys
 //! checkpoint -> sys tar
 //! systemd   -> cgroup sys
+//! oci       -> sys tar
 //! tar       -> sys
 //! cgroup    -> spec error sys
 //! container -> error sys
@@ -55,6 +56,7 @@ pub mod fair;
 pub mod hook;
 pub mod launch;
 pub mod log;
+pub mod oci;
 pub mod rdt;
 pub mod session;
 pub mod spec;

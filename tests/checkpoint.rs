@@ -6,28 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use support::counter::{checkpoint, count, counting, path as image};
 use support::{Bundle, Container, Deja, Leaks, eventually, requires};
 
-/// Counts for ever, in a file of its own tmpfs and on its standard output.
-const COUNT: &str =
-    "i=0; while :; do i=$((i+1)); echo $i > /tmp/new && mv /tmp/new /tmp/count; echo $i; sleep 0.1; done";
-
-fn counting() -> Bundle {
-    Bundle::new().script(COUNT).mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
-}
-
-fn image(bundle: &Bundle, name: &str) -> String {
-    bundle.file(name).to_str().expect("a path").to_owned()
-}
-
-fn count(container: &Container) -> u64 {
-    eventually("a count", || container.exec(&["cat", "/tmp/count"]).stdout().trim().parse().ok())
-}
-
-fn checkpoint(container: &Container, image: &str, flags: &[&str]) -> Deja {
-    container.verb("checkpoint", &[&["--image-path", image], flags].concat())
-}
-
+/// For the id and other flags that are still to come.
 fn restore(bundle: &Bundle, image: &str, flags: &[&str]) -> Deja {
     bundle.verb("restore").args(["--image-path", image]).args(flags)
 }

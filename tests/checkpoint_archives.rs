@@ -6,20 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use deja::oci::{Contents, Files, Layout, Small, pack};
 use deja::tar::{Compression, Compressor, Entry, Kind, Limits, Reader, Writer, decompress};
-use serde_json::json;
-use support::{Bundle, Container, Deja, Leaks, eventually, requires};
-
-const COUNT: &str =
-    "i=0; while :; do i=$((i+1)); echo $i > /tmp/new && mv /tmp/new /tmp/count; sleep 0.1; done";
-
-fn counting() -> Bundle {
-    Bundle::new().script(COUNT).mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
-}
-
-fn path(bundle: &Bundle, name: &str) -> String {
-    bundle.file(name).to_str().expect("a path").to_owned()
-}
+use serde_json::Value;
+use support::counter::{count, counting, goes_on, path, shell};
+use support::{Bundle, Container, Deja, Leaks, requires};
 
 fn import(bundle: &Bundle, archive: &str) -> Deja {
     bundle.verb("restore").args(["--detach", "--import", archive]).arg(bundle.id())
@@ -27,23 +18,6 @@ fn import(bundle: &Bundle, archive: &str) -> Deja {
 
 fn adopt<'b>(bundle: &'b Bundle, id: &str, deja: Deja) -> Container<'b> {
     Container::adopt(bundle, id, deja.ok())
-}
-
-fn count(container: &Container) -> u64 {
-    eventually("a count", || container.exec(&["cat", "/tmp/count"]).stdout().trim().parse().ok())
-}
-
-#[track_caller]
-fn goes_on(container: &Container, before: u64) {
-    let after = count(container);
-    assert!(after >= before, "{before} before, {after} after");
-    eventually("the count to go on", || (count(container) > after).then_some(()));
-}
-
-fn shell(container: &Container, script: &str) -> String {
-    let finished = container.exec(&["sh", "-c", script]);
-    assert!(finished.status.success(), "{script}: {finished}");
-    finished.stdout()
 }
 
 fn names(archive: &str) -> BTreeSet<String> {
@@ -117,6 +91,69 @@ fn an_archive_brings_back_processes_and_changes_of_the_root() {
     container.release();
     assert!(content(&bundle.rootfs()) == root, "the bundle is as it was");
     leaks.assert_none();
+}
+
+/// What an image says in its table of contents.
+fn index(image: &str) -> Value {
+    let file = fs::File::open(image).expect("open the image");
+    let small = Small::of(Reader::new(decompress(file).expect("read"), Limits::default())).expect("an image");
+    let index = small.small("index.json").expect("read").expect("an index");
+    serde_json::from_slice(&index).expect("an index")
+}
+
+#[test]
+fn an_archive_may_be_an_image_and_one_that_was_changed_is_refused() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let leaks = Leaks::snapshot(&bundle);
+    let container = bundle.create();
+    container.start();
+    let before = count(&container);
+    let image = path(&bundle, "image.tar");
+    let flags = ["--export", &image, "--image-name", "saved/web", "--rootfs-image", "busybox"];
+    container.verb("checkpoint", &["--image-name", "web"]).fails().assert_says("--export");
+    container.verb("checkpoint", &[&flags[..3], &["Web!"]].concat()).fails().assert_says("small letters");
+    container.verb("checkpoint", &flags).ok();
+    container.release();
+    let about = index(&image)["manifests"][0]["annotations"].clone();
+    for (key, value) in [
+        ("org.opencontainers.image.ref.name", "saved/web:latest"),
+        ("org.criu.checkpoint.container.name", bundle.id()),
+        ("org.criu.checkpoint.rootfsImageName", "busybox"),
+        ("io.podman.annotations.checkpoint.runtime.name", "deja"),
+    ] {
+        assert_eq!(about[key], value, "{key} in {about}");
+    }
+    let container = adopt(&bundle, bundle.id(), import(&bundle, &image));
+    goes_on(&container, before);
+    container.verb("delete", &["--force"]).ok();
+    container.release();
+
+    // Somewhere in the layer, which is most of it.
+    let mut bytes = fs::read(&image).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(&image, bytes).unwrap();
+    import(&bundle, &image).fails().assert_says("import");
+    bundle.deja().args(["state", bundle.id()]).fails();
+    leaks.assert_none();
+}
+
+/// An image whose layers are these.
+fn image_of(layers: &[Vec<u8>]) -> Vec<u8> {
+    let place = tempfile::tempdir().expect("a directory");
+    let root = place.path().join("image");
+    fs::create_dir(&root).expect("make a directory");
+    let mut layout = Layout::begin(&root).expect("a layout");
+    for layer in layers {
+        let file = place.path().join("layer");
+        fs::write(&file, layer).expect("write");
+        layout.adopt(&file, Compression::None).expect("adopt");
+    }
+    layout.finish(Contents { reference: "web:1", ..Contents::default() }).expect("finish");
+    let mut all = Vec::new();
+    pack(&root, &mut all).expect("pack");
+    all
 }
 
 #[test]
@@ -214,6 +251,14 @@ fn a_hostile_archive_is_refused_in_one_sentence_and_leaves_nothing() {
             "plain files",
         ),
         ("no image", archive(&[image()], Compression::Zstd), "holds no image"),
+        ("no layout", archive(&[(Entry::file("oci-layout", 0), b"{}")], Compression::None), "it is no image"),
+        ("layers", image_of(&[vec![1], vec![2]]), "has one"),
+        ("no archive in an image", image_of(&[vec![0x55; 4096]]), "no tar archive"),
+        (
+            "link in an image",
+            image_of(&[archive(&[link("checkpoint", "/etc"), image()], Compression::None)]),
+            "plain files",
+        ),
     ] {
         let file = path(&bundle, "hostile");
         fs::write(&file, bytes).unwrap();

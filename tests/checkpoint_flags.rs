@@ -3,20 +3,15 @@
 
 mod support;
 
-use serde_json::json;
-use support::{Bundle, Container, Deja, eventually, requires};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
-/// Counts in /tmp, which is memory.
-const COUNT: &str =
-    "i=0; while :; do i=$((i+1)); echo $i > /tmp/new && mv /tmp/new /tmp/count; sleep 0.1; done";
+use support::counter::{COUNT, checkpoint, count, counting, goes_on, path, restore, shell};
+use support::{Bundle, Container, requires};
 
-fn counting(before: &str) -> Bundle {
-    let tmp = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
-    Bundle::new().script(&format!("{before}; {COUNT}")).mount(tmp)
-}
-
-fn path(bundle: &Bundle, name: &str) -> String {
-    bundle.file(name).to_str().expect("a path").to_owned()
+/// After it has done something else.
+fn counting_after(before: &str) -> Bundle {
+    counting().script(&format!("{before}; {COUNT}"))
 }
 
 fn started(bundle: &Bundle) -> (Container<'_>, u64) {
@@ -26,38 +21,16 @@ fn started(bundle: &Bundle) -> (Container<'_>, u64) {
     (container, before)
 }
 
-fn checkpoint(container: &Container, image: &str, flags: &[&str]) -> Deja {
-    container.verb("checkpoint", &[&["--image-path", image], flags].concat())
-}
-
 #[track_caller]
 fn restored<'b>(bundle: &'b Bundle, container: Container<'b>, image: &str, flags: &[&str]) -> Container<'b> {
     container.release();
-    let restore = bundle.verb("restore").args(["--detach", "--image-path", image]).args(flags);
-    Container::adopt(bundle, bundle.id(), restore.arg(bundle.id()).ok())
-}
-
-fn count(container: &Container) -> u64 {
-    eventually("a count", || container.exec(&["cat", "/tmp/count"]).stdout().trim().parse().ok())
-}
-
-#[track_caller]
-fn goes_on(container: &Container, before: u64) {
-    let after = count(container);
-    assert!(after >= before, "{before} before, {after} after");
-    eventually("the count to go on", || (count(container) > after).then_some(()));
-}
-
-fn shell(container: &Container, script: &str) -> String {
-    let finished = container.exec(&["sh", "-c", script]);
-    assert!(finished.status.success(), "{script}: {finished}");
-    finished.stdout()
+    Container::adopt(bundle, bundle.id(), restore(bundle, image, flags).ok())
 }
 
 #[test]
 fn a_deleted_file_with_another_name_comes_back() {
     requires!(bed, criu);
-    let bundle = counting("echo kept > /one; ln /one /two; exec 5<>/one; rm /one");
+    let bundle = counting_after("echo kept > /one; ln /one /two; exec 5<>/one; rm /one");
     let (container, before) = started(&bundle);
     let image = path(&bundle, "image");
     checkpoint(&container, &image, &[]).fails().assert_says("use --link-remap");
@@ -73,7 +46,7 @@ fn connections_can_be_closed_on_the_way() {
     requires!(vm, criu);
     let connect =
         "nc -l -p 7000 -e cat & sleep 1; (sleep 100000 | nc 127.0.0.1 7000; echo > /tmp/closed) & sleep 1";
-    let bundle = counting(connect);
+    let bundle = counting_after(connect);
     let (container, before) = started(&bundle);
     let established = "netstat -tn | grep -c ESTABLISHED || true";
     assert_eq!(shell(&container, established), "2\n");
@@ -82,4 +55,46 @@ fn connections_can_be_closed_on_the_way() {
     let container = restored(&bundle, container, &image, &["--tcp-close"]);
     goes_on(&container, before);
     assert_eq!(shell(&container, established), "0\n");
+}
+
+#[test]
+fn a_file_lock_is_held_again() {
+    requires!(bed, criu, tool "python3");
+    // It has to hold the lock itself: that of a process that has ended is nobody's for CRIU.
+    let bundle = counting().with_python(
+        "import fcntl, time\nlock = open('/tmp/lock', 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\n\
+         for i in range(1 << 30):\n    open('/tmp/count', 'w').write(str(i))\n    time.sleep(0.1)\n",
+    );
+    let (container, before) = started(&bundle);
+    let held = "flock -n /tmp/lock true || echo held";
+    assert_eq!(shell(&container, held), "held\n");
+    let image = path(&bundle, "image");
+    checkpoint(&container, &image, &[]).fails().assert_says("use --file-locks");
+    goes_on(&container, before);
+    checkpoint(&container, &image, &["--file-locks"]).ok();
+    let container = restored(&bundle, container, &image, &["--file-locks"]);
+    goes_on(&container, before);
+    assert_eq!(shell(&container, held), "held\n");
+}
+
+/// Bytes on disk of what memory was written to.
+fn pages(image: &str) -> u64 {
+    let files = fs::read_dir(image).expect("an image").map(|entry| entry.expect("an entry"));
+    let pages = files.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
+    pages.map(|entry| entry.metadata().expect("metadata").blocks() * 512).sum()
+}
+
+#[test]
+fn pages_that_were_saved_again_leave_the_image_before() {
+    requires!(vm, criu);
+    let bundle = counting();
+    let (container, before) = started(&bundle);
+    let [early, late] = ["early", "late"].map(|name| path(&bundle, name));
+    checkpoint(&container, &early, &["--pre-dump"]).ok();
+    goes_on(&container, before);
+    let all = pages(&early);
+    checkpoint(&container, &late, &["--parent-path", "../early", "--auto-dedup"]).ok();
+    assert!(pages(&early) < all, "{} of {all} bytes are left", pages(&early));
+    let container = restored(&bundle, container, &late, &[]);
+    goes_on(&container, before);
 }

@@ -9,26 +9,8 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
 
 use serde_json::json;
-use support::{Bundle, ConsoleSocket, Container, Deja, Finished, Leaks, eventually, requires};
-
-const COUNT: &str =
-    "i=0; while :; do i=$((i+1)); echo $i > /tmp/new && mv /tmp/new /tmp/count; echo $i; sleep 0.1; done";
-
-fn counting() -> Bundle {
-    Bundle::new().script(COUNT).mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}))
-}
-
-fn image(bundle: &Bundle, name: &str) -> String {
-    bundle.file(name).to_str().expect("a path").to_owned()
-}
-
-fn checkpoint(container: &Container, image: &str, flags: &[&str]) -> Deja {
-    container.verb("checkpoint", &[&["--image-path", image], flags].concat())
-}
-
-fn restore(bundle: &Bundle, image: &str, flags: &[&str]) -> Deja {
-    bundle.verb("restore").args(["--detach", "--image-path", image]).args(flags).arg(bundle.id())
-}
+use support::counter::{checkpoint, count, counting, goes_on, path as image, restore, shell};
+use support::{Bundle, ConsoleSocket, Container, Finished, Leaks, eventually, requires};
 
 fn adopt(bundle: &Bundle, finished: Finished) -> Container<'_> {
     Container::adopt(bundle, bundle.id(), finished)
@@ -41,17 +23,6 @@ fn round<'b>(bundle: &'b Bundle, container: Container<'b>, name: &str, flags: &[
     checkpoint(&container, &path, flags).ok();
     container.release();
     adopt(bundle, restore(bundle, &path, flags).ok())
-}
-
-fn count(container: &Container) -> u64 {
-    eventually("a count", || container.exec(&["cat", "/tmp/count"]).stdout().trim().parse().ok())
-}
-
-#[track_caller]
-fn goes_on(container: &Container, before: u64) {
-    let after = count(container);
-    assert!(after >= before, "{before} before, {after} after");
-    eventually("the count to go on", || (count(container) > after).then_some(()));
 }
 
 #[test]
@@ -115,6 +86,32 @@ fn pipes_to_the_caller_are_those_of_the_next_caller() {
     drop(writer);
     let container = adopt(&bundle, finished);
     assert_eq!(first_line(&mut reader), last + 1);
+    container.verb("delete", &["--force"]).ok();
+    container.release();
+}
+
+#[test]
+fn a_null_device_for_input_and_output_is_both_again() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let image = image(&bundle, "image");
+    // The second redirection is of its own, so that it can only be written to.
+    let nowhere = "</dev/null >/dev/null 2>/dev/null";
+    bundle.verb("create").arg(bundle.id()).redirections(nowhere).ok();
+    bundle.deja().args(["start", bundle.id()]).ok();
+    eventually("the container to run", || {
+        bundle
+            .deja()
+            .args(["exec", bundle.id(), "test", "-s", "/tmp/count"])
+            .output()
+            .status
+            .success()
+            .then_some(())
+    });
+    bundle.deja().args(["checkpoint", "--image-path", &image, bundle.id()]).ok();
+    let container = adopt(&bundle, restore(&bundle, &image, &[]).redirections(nowhere).ok());
+    let flags = shell(&container, "grep -h flags /proc/1/fdinfo/0 /proc/1/fdinfo/1");
+    assert!(flags.lines().count() == 2 && flags.lines().all(|line| line.ends_with('2')), "{flags}");
     container.verb("delete", &["--force"]).ok();
     container.release();
 }

@@ -1,6 +1,6 @@
-//! A program that checks itself all the time, with everything a program has, goes through two checkpoints.
+//! Programs that check themselves all the time, with everything a program has, go through two checkpoints.
 //!
-//! It is this test's own file, run in the container: what it is there is told by a variable.
+//! One is this test's own file, run in the container: what it is there is told by a variable. The other is in Python.
 
 mod support;
 
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
+use support::counter::{checkpoint, counting, path, restore};
 use support::{Bundle, Container, Leaks, eventually, requires};
 
 const ROLE: &str = "DEJA_TEST_PROGRAM";
@@ -151,6 +152,31 @@ fn rounds(container: &Container) -> u64 {
     })
 }
 
+/// Saves and restores what tells its rounds, twice, with flags for each time.
+fn two_rounds(bundle: &Bundle, flags: [&[&str]; 2]) {
+    let leaks = Leaks::snapshot(bundle);
+    let mut container = bundle.create();
+    container.start();
+    let mut last = rounds(&container);
+    for (round, flags) in flags.into_iter().enumerate() {
+        eventually("more rounds", || (rounds(&container) > last + 3).then_some(()));
+        last = rounds(&container);
+        let image = path(bundle, &format!("image{round}"));
+        let begun = SystemTime::now();
+        checkpoint(&container, &image, flags).ok();
+        println!("round {round}: saved in {:?}", begun.elapsed().unwrap_or_default());
+        container.release();
+        let finished = restore(bundle, &image, flags).ok();
+        println!("round {round}: saved and restored in {:?}", begun.elapsed().unwrap_or_default());
+        container = Container::adopt(bundle, bundle.id(), finished);
+        assert!(rounds(&container) >= last);
+    }
+    eventually("more rounds", || (rounds(&container) > last + 3).then_some(()));
+    container.verb("delete", &["--force"]).ok();
+    container.release();
+    leaks.assert_none();
+}
+
 #[test]
 fn a_program_that_checks_itself_finds_nothing_in_two_rounds() {
     if std::env::var_os(ROLE).is_some() {
@@ -159,33 +185,19 @@ fn a_program_that_checks_itself_finds_nothing_in_two_rounds() {
     // Sockets need a CRIU that knows the kernel.
     requires!(vm, criu);
     let name = "a_program_that_checks_itself_finds_nothing_in_two_rounds";
-    let bundle = Bundle::new()
+    let bundle = counting()
         .args(&["/program", "--exact", name, "--nocapture", "--test-threads=1"])
-        .set("/process/env/-", json!(format!("{ROLE}=1")))
-        .mount(json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+        .set("/process/env/-", json!(format!("{ROLE}=1")));
     fs::copy(std::env::current_exe().expect("this program"), bundle.rootfs().join("program")).expect("copy");
-    let leaks = Leaks::snapshot(&bundle);
-    let mut container = bundle.create();
-    container.start();
-    let mut last = rounds(&container);
-    for round in 0..2 {
-        eventually("more rounds", || (rounds(&container) > last + 3).then_some(()));
-        last = rounds(&container);
-        let image = bundle.file(&format!("image{round}")).display().to_string();
-        let flags = ["--image-path", &image, "--tcp-established"];
-        // Both ways to hold the network while connections are saved.
-        let lock = ["--network-lock", ["iptables", "nftables"][round]];
-        let begun = SystemTime::now();
-        container.verb("checkpoint", &[flags.as_slice(), &lock].concat()).ok();
-        println!("round {round}: saved in {:?}", begun.elapsed().unwrap_or_default());
-        container.release();
-        let finished = bundle.verb("restore").args(["--detach"]).args(flags).arg(bundle.id()).ok();
-        println!("round {round}: saved and restored in {:?}", begun.elapsed().unwrap_or_default());
-        container = Container::adopt(&bundle, bundle.id(), finished);
-        assert!(rounds(&container) >= last);
-    }
-    eventually("more rounds", || (rounds(&container) > last + 3).then_some(()));
-    container.verb("delete", &["--force"]).ok();
-    container.release();
-    leaks.assert_none();
+    // Both ways to hold the network while connections are saved.
+    let flags = ["--tcp-established", "--network-lock"];
+    two_rounds(&bundle, [&[flags[0], flags[1], "iptables"], &[flags[0], flags[1], "nftables"]]);
+}
+
+/// Memory that two processes share, named and not, signals that wait, timers, and what the kernel counts for a program.
+#[test]
+fn shared_memory_and_signals_come_back_in_two_rounds() {
+    requires!(bed, criu, tool "python3");
+    let bundle = counting().with_python(include_str!("data/checkpoint/shared.py"));
+    two_rounds(&bundle, [&[], &[]]);
 }

@@ -100,7 +100,6 @@ fn misuse_fails_with_one_line() {
         ),
         (&["checkpoint", "--empty-ns", "pid", "x"], "only network can be left out"),
         (&["checkpoint", "--manage-cgroups-mode", "x", "x"], "it must be one of: ignore, soft, full, strict"),
-        (&["--systemd-cgroup", "restore", "x"], "restore under the systemd cgroup driver is not implemented"),
         (&["kill", "--regex", "("], "invalid regular expression"),
     ] {
         let finished = Deja::bare().args(arguments).directory("/tmp").fails().assert_code(1);

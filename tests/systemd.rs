@@ -128,6 +128,27 @@ fn without_a_path_it_is_a_scope_of_the_system_and_systemd_can_stop_it() {
 }
 
 #[test]
+fn a_scope_is_made_again_for_what_is_restored() {
+    requires!(vm, criu, tool "systemctl", cgroup "memory");
+    let place = Place::new("machine.slice:deja:web")
+        .set("/linux/resources", json!({"memory": {"limit": 268_435_456}}));
+    place.world.ok(&place.run("web"));
+    place.world.ok("deja checkpoint --image-path /run/image web");
+    assert_eq!(place.properties("deja-web.scope", "LoadState"), "LoadState=not-found");
+    let restore = "deja --systemd-cgroup restore --detach --image-path /run/image";
+    let bundle = place.bundle.path().display();
+    place.world.ok(&format!("{restore} --bundle {bundle} web </dev/null >/run/web.log 2>&1"));
+    let scope = place.properties("deja-web.scope", "ActiveState,ControlGroup,MemoryMax");
+    let expected = "ActiveState=active\nControlGroup=/machine.slice/deja-web.scope\nMemoryMax=268435456";
+    assert_eq!(scope, expected);
+    let processes = place.files("machine.slice/deja-web.scope", "cgroup.procs");
+    assert_eq!(processes.lines().count(), 1, "the container, and nobody else: {processes}");
+    assert!(place.world.ok("deja state web").contains("running"));
+    place.world.ok("deja delete --force web");
+    assert_eq!(place.properties("deja-web.scope", "LoadState"), "LoadState=not-found");
+}
+
+#[test]
 fn podman_uses_it() {
     requires!(vm, tool "systemctl", engine "podman", cgroup "memory");
     let world = World::with_systemd();

@@ -1,6 +1,8 @@
 //! The layout in which podman, CRI-O and containerd hand checkpoints around: a tar archive with the image, what the
 //! container was, and what its root file system had changed. Pure.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
@@ -43,6 +45,8 @@ pub struct ConfigDump<'a> {
     pub rootfs_image: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     pub rootfs_image_name: &'a str,
+    #[serde(rename = "rootfsImageID", skip_serializing_if = "str::is_empty")]
+    pub rootfs_image_id: &'a str,
     pub runtime: &'a str,
     pub created_time: &'a str,
     pub checkpointed_time: &'a str,
@@ -52,6 +56,52 @@ pub struct ConfigDump<'a> {
 
 /// Never, as Go writes it.
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What is to be known of a checkpoint whose archive is the layer of an image.
+#[derive(Default)]
+pub struct About<'a> {
+    pub container: &'a str,
+    /// May be empty, as its id: nobody has said.
+    pub rootfs_image: &'a str,
+    pub rootfs_image_id: &'a str,
+    pub version: &'a str,
+    pub architecture: &'a str,
+    pub kernel: &'a str,
+}
+
+/// By the names that CRIU's tools look for, and by those that podman asks for before it restores from an image.
+pub fn annotations(about: &About<'_>) -> BTreeMap<String, String> {
+    let About { container, rootfs_image, rootfs_image_id, version, architecture, kernel } = *about;
+    let criu = [
+        ("container.name", container),
+        ("engine.name", "deja"),
+        ("engine.version", version),
+        ("runtime.name", "deja"),
+        ("runtime.version", version),
+        ("rootfsImageName", rootfs_image),
+        ("rootfsImageID", rootfs_image_id),
+        ("rawImageName", rootfs_image),
+        ("host.arch", architecture),
+        ("host.kernel", kernel),
+        ("cgroup.version", "v2"),
+    ];
+    let podman = [
+        ("name", container),
+        ("runtime.name", "deja"),
+        ("runtime.version", version),
+        ("rootfsImageName", rootfs_image),
+        ("rootfsImageID", rootfs_image_id),
+        ("rawImageName", rootfs_image),
+        ("host.arch", architecture),
+        ("host.kernel", kernel),
+        ("cgroups.version", "v2"),
+    ];
+    let of = |prefix: &'static str| {
+        move |(name, value): (&str, &str)| (format!("{prefix}.checkpoint.{name}"), value.to_owned())
+    };
+    let all = criu.into_iter().map(of("org.criu")).chain(podman.into_iter().map(of("io.podman.annotations")));
+    all.filter(|(_, value)| !value.is_empty()).collect()
+}
 
 /// What an entry of somebody's archive is good for.
 #[derive(Debug, PartialEq)]
@@ -152,11 +202,47 @@ mod tests {
 
     #[test]
     fn podman_and_checkpointctl_know_the_names() {
-        let dump = ConfigDump { id: "1", name: "web", rootfs_image_name: "nginx", ..ConfigDump::default() };
+        let dump = ConfigDump {
+            id: "1",
+            name: "web",
+            rootfs_image_name: "nginx",
+            rootfs_image_id: "9",
+            ..ConfigDump::default()
+        };
         let text = serde_json::to_string(&dump).unwrap();
-        for key in ["\"id\":\"1\"", "\"rootfsImageName\":\"nginx\"", "\"checkpointedTime\":", "\"runtime\":"]
-        {
+        for key in [
+            "\"id\":\"1\"",
+            "\"rootfsImageName\":\"nginx\"",
+            "\"rootfsImageID\":\"9\"",
+            "\"checkpointedTime\":",
+            "\"runtime\":",
+        ] {
             assert!(text.contains(key), "{text}");
         }
+    }
+
+    #[test]
+    fn an_image_says_what_it_is_to_both_families_of_readers() {
+        let about = About {
+            container: "web",
+            version: "1",
+            architecture: "amd64",
+            kernel: "6.12",
+            ..About::default()
+        };
+        let found = annotations(&about);
+        for (key, value) in [
+            ("org.criu.checkpoint.container.name", "web"),
+            ("org.criu.checkpoint.engine.name", "deja"),
+            ("org.criu.checkpoint.cgroup.version", "v2"),
+            ("io.podman.annotations.checkpoint.name", "web"),
+            ("io.podman.annotations.checkpoint.runtime.name", "deja"),
+            ("io.podman.annotations.checkpoint.cgroups.version", "v2"),
+        ] {
+            assert_eq!(found.get(key).map(String::as_str), Some(value), "{key}");
+        }
+        assert!(found.keys().all(|key| !key.contains("Image")), "what nobody has said is left out");
+        let found = annotations(&About { rootfs_image: "alpine", ..about });
+        assert_eq!(found["org.criu.checkpoint.rootfsImageName"], "alpine");
     }
 }

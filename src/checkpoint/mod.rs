@@ -21,8 +21,8 @@ mod survey;
 mod wire;
 
 pub use archive::{
-    CHANGES, CONFIG_DUMP, ConfigDump, DELETED, IMAGE, LONGEST_LIST, NEVER, Part, REMARKS, SPEC_DUMP, deleted,
-    limits, part,
+    About, CHANGES, CONFIG_DUMP, ConfigDump, DELETED, IMAGE, LONGEST_LIST, NEVER, Part, REMARKS, SPEC_DUMP,
+    annotations, deleted, limits, part,
 };
 pub use cause::explain;
 pub use check::{Allowed, Obstacle, obstacles};

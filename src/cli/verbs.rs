@@ -209,6 +209,8 @@ verbs! {
         export: Option<PathBuf> = "export", "FILE", "write an archive of the image, as podman and CRI-O exchange them";
         compress: Compression = "compress", "none|gzip|zstd", "how the archive is compressed (default: zstd)";
         rootfs_image: Option<String> = "rootfs-image", "NAME", "the image the root file system is of, for whoever reads the archive";
+        rootfs_image_id: Option<String> = "rootfs-image-id", "ID", "its id, which podman asks for as well";
+        image_name: Option<String> = "image-name", "NAME[:TAG]", "make the archive an OCI image of this name, which registries and engines take";
     }
 
     /// Makes a container from what checkpoint has saved, with the mounts, limits and hooks of the bundle's
@@ -237,7 +239,7 @@ verbs! {
         lazy_pages: bool = "lazy-pages", "", "fetch memory when it is asked for";
         lsm_profile: Option<String> = "lsm-profile", "TYPE:NAME", "security profile to restore with";
         lsm_mount_context: Option<String> = "lsm-mount-context", "CONTEXT", "SELinux context of the mounts";
-        import: Option<PathBuf> = "import", "FILE", "restore from an archive";
+        import: Option<PathBuf> = "import", "FILE", "restore from an archive, which may be an OCI image";
         copies: Option<u32> = "copies", "N", "make N containers, <container-id>-1 to -N, each with changes of its own";
         copy: Option<u32> = "copy", "N", "make the N-th of --copies only";
         network_lock: Option<NetworkLock> = "network-lock", "iptables|nftables|skip", "how the network is held meanwhile (default: not at all, but for --tcp-established)";

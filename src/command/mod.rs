@@ -50,7 +50,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::cgroup::{Cgroup, Freezers, Mount};
-use crate::cli::{CgroupManager, Global, Invocation, Switch, Verb};
+use crate::cli::{Global, Invocation, Switch, Verb};
 use crate::container::{self, CgroupPlace, Container, Status, Store};
 use crate::error::Failure;
 use crate::sys::process::{self, effective_uid};
@@ -60,7 +60,6 @@ use crate::systemd::Manager;
 /// Does what the command line, which was `arguments`, says; gives the exit code.
 pub fn run(invocation: &Invocation, arguments: &[OsString]) -> Result<i32> {
     let Invocation { program, global, verb } = invocation;
-    refuse(global, verb)?;
     if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) | Verb::Mounts(_) = verb {
         seal::ensure(arguments)?;
     }
@@ -120,16 +119,6 @@ pub fn failure_code(verb: &Verb) -> i32 {
     match verb {
         Verb::Exec(_) | Verb::SessionExec(_) => 255,
         _ => 1,
-    }
-}
-
-/// What is understood but not implemented is refused by name, before anything is touched.
-fn refuse(global: &Global, verb: &Verb) -> Result<()> {
-    match verb {
-        Verb::Restore(_) if global.cgroup_manager() == CgroupManager::Systemd => {
-            bail!("restore under the systemd cgroup driver is not implemented: use --cgroup-manager cgroupfs")
-        }
-        _ => Ok(()),
     }
 }
 

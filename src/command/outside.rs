@@ -113,6 +113,20 @@ pub fn streams() -> Vec<Option<String>> {
     (0..3).map(|number| stream(fs::identity(borrow(number)).ok()?)).collect()
 }
 
+/// CRIU knows files by name: where input and output were one file, one descriptor becomes both. It is that of the
+/// output, because what is written counts; of a null device it is one that can be read as well.
+pub fn unite_streams(names: &[Option<String>]) -> Result<()> {
+    let [Some(input), rest @ ..] = names else { return Ok(()) };
+    let Some(place) = rest.iter().position(|name| name.as_ref() == Some(input)) else { return Ok(()) };
+    let output = borrow(place as i32 + 1);
+    let identity = fs::identity(output).context("look at the standard output")?;
+    if identity.kind == fs::FileType::CharacterDevice && identity.device == NULL {
+        let both = open("/dev/null", fs::OFlags::RDWR)?;
+        return fs::dup_inheritable(both.as_fd(), 0).context("the standard input");
+    }
+    fs::dup_inheritable(output, 0).context("the standard input")
+}
+
 fn stream(identity: fs::Identity) -> Option<String> {
     let fs::Identity { kind, inode, device, mount } = identity;
     match kind {

@@ -35,6 +35,7 @@ use crate::spec::Linux;
 use crate::sys::clone::namespace;
 use crate::sys::process::{self, Pid};
 use crate::sys::{AsFd, AsRawFd, OwnedFd, fs, socket};
+use crate::systemd::Keeper;
 use crate::trial;
 
 /// `words` are those deja was called with.
@@ -103,7 +104,11 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     }
     drop(source);
     let container = home.settle()?;
-    let Some(mut foreground) = foreground else { return Ok(0) };
+    foreground.map_or(Ok(0), |foreground| wait(container, foreground, master))
+}
+
+/// Stands for the container until its end, and gives its exit code.
+fn wait(container: container::Container, mut foreground: Foreground, master: Option<OwnedFd>) -> Result<i32> {
     let pid = Pid::from_raw(container.record.pid).context("criu restored no process")?;
     let pidfd = process::pidfd_open(pid)?;
     let exit = match master {
@@ -220,6 +225,8 @@ struct Home {
     record: Record,
     place: Place,
     cgroup: Option<Cgroup>,
+    /// systemd's cgroups need somebody in them until the container is.
+    _keeper: Option<Keeper>,
 }
 
 impl Home {
@@ -243,11 +250,11 @@ impl Home {
             let announced = Record { cgroup: Some(cgroup), ..record.clone() };
             reservation.write(&announced)
         };
-        // Only systemd's cgroups need to be kept, and those are refused.
-        let cgroup = place.make(&|| super::is_rootless(global), &announce)?.map(|made| made.cgroup);
+        let made = place.make(&|| super::is_rootless(global), &announce)?;
+        let (cgroup, keeper) = made.map_or((None, None), |made| (Some(made.cgroup), made.keeper));
         record.cgroup = cgroup.as_ref().and_then(|cgroup| place.made(cgroup));
         reservation.write(&record)?;
-        Ok(Self { reservation, record, place, cgroup })
+        Ok(Self { reservation, record, place, cgroup, _keeper: keeper })
     }
 
     fn options(
@@ -262,6 +269,7 @@ impl Home {
         let outside = image.outside().map_or_else(|| everything(&intended), <[String]>::to_vec);
         let cgroup = self.cgroup.as_ref().map(Cgroup::full);
         let streams = image.streams()?;
+        outside::unite_streams(&streams)?;
         let request = checkpoint::Restore {
             images_dir_fd: image.directory.as_raw_fd(),
             work_dir_fd: work.as_raw_fd(),

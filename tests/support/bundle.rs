@@ -137,6 +137,18 @@ impl Bundle {
         self.args(&["/bin/sh", "-c", script])
     }
 
+    /// The process is the machine's Python, which is mounted over the root's own /usr, with this program.
+    #[track_caller]
+    pub fn with_python(self, program: &str) -> Self {
+        let link = self.rootfs().join("lib64");
+        if !link.exists() {
+            std::os::unix::fs::symlink("usr/lib64", link).expect("link");
+        }
+        self.with_file("/program.py", 0o644, program).args(&["/usr/bin/python3", "-B", "/program.py"]).mount(
+            json!({"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]}),
+        )
+    }
+
     /// The process sleeps until it is killed.
     pub fn sleeps(self) -> Self {
         self.args(&["/bin/sleep", "1000"])

@@ -12,6 +12,7 @@ mod bundle;
 mod command;
 mod console;
 mod container;
+pub mod counter;
 mod cri;
 mod leaks;
 mod needs;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::image;
 use crate::checkpoint::{
     CHANGES, CONFIG_DUMP, ConfigDump, DELETED, IMAGE, Mounted, NEVER, REMARKS, SPEC_DUMP,
 };
@@ -20,7 +21,8 @@ use crate::cli;
 use crate::container::Container;
 use crate::error::{self, Failure};
 use crate::log;
-use crate::spec::{self, Spec};
+use crate::oci;
+use crate::spec::Spec;
 use crate::sys::fs::{self, CWD, FileType, Mode, OFlags};
 use crate::sys::{AsFd, Errno, OwnedFd, file};
 use crate::tar::{self, Compression, Compressor, Entry, Found, Packed, Writer};
@@ -33,10 +35,20 @@ pub struct Export {
     draft: PathBuf,
     /// Where the image is made, unless the caller wants to have it, too.
     pub image: Option<PathBuf>,
+    form: Compression,
     writer: Option<Writer<Compressor<File>>>,
     overlay: Option<Overlay>,
     changes: Option<Changes>,
-    rootfs_image: Option<String>,
+    root: RootImage,
+    /// What the archive is called as an OCI image, if it is to be one.
+    name: Option<String>,
+}
+
+/// What image the root file system is of, as far as anybody has said.
+#[derive(Default)]
+pub struct RootImage {
+    pub name: String,
+    pub id: String,
 }
 
 /// Where a root file system keeps what is its own.
@@ -62,7 +74,10 @@ struct Changes {
 /// What an archive cannot hold.
 pub fn check(arguments: &cli::Checkpoint) -> Result<()> {
     if arguments.export.is_none() {
-        return Ok(());
+        return match arguments.image_name {
+            Some(_) => Err(Failure::usage("--image-name names what --export writes, and needs it").into()),
+            None => Ok(()),
+        };
     }
     for (given, flag) in [
         (arguments.pre_dump, "--pre-dump"),
@@ -80,15 +95,18 @@ pub fn check(arguments: &cli::Checkpoint) -> Result<()> {
     Ok(())
 }
 
-pub fn begin(arguments: &cli::Checkpoint, mounted: &[Mounted]) -> Result<Option<Export>> {
+pub fn begin(arguments: &cli::Checkpoint, mounted: &[Mounted], spec: &Spec<'_>) -> Result<Option<Export>> {
     let Some(path) = &arguments.export else { return Ok(None) };
-    let how = match arguments.compress {
+    let form = match arguments.compress {
         cli::Compression::None => Compression::None,
         cli::Compression::Gzip => Compression::Gzip,
         cli::Compression::Zstd => Compression::Zstd,
     };
-    let mut export = Export::begin(path, how, arguments.image_path.is_none(), mounted)?;
-    export.rootfs_image.clone_from(&arguments.rootfs_image);
+    let name = arguments.image_name.as_deref().map(oci::reference).transpose()?;
+    let id = arguments.rootfs_image_id.clone().unwrap_or_default();
+    let root = RootImage { name: rootfs_image(arguments.rootfs_image.as_ref(), spec), id };
+    let mut export = Export::begin(path, form, arguments.image_path.is_none(), mounted)?;
+    (export.root, export.name) = (root, name);
     Ok(Some(export))
 }
 
@@ -105,7 +123,7 @@ fn rootfs_image(said: Option<&String>, spec: &Spec<'_>) -> String {
 
 impl Export {
     /// Everything that can be refused is refused here, while the container runs.
-    pub fn begin(path: &Path, how: Compression, own_image: bool, mounted: &[Mounted]) -> Result<Self> {
+    fn begin(path: &Path, form: Compression, own_image: bool, mounted: &[Mounted]) -> Result<Self> {
         let path = crate::container::absolute(path, std::env::current_dir)?;
         let name = path.file_name().with_context(|| format!("--export {path:?} has no name"))?;
         let beside = |ending: &str| path.with_file_name(format!(".{}.{ending}", name.to_string_lossy()));
@@ -116,9 +134,11 @@ impl Export {
         let image = own_image.then(|| beside("image"));
         let export = Self {
             overlay: mounted.iter().find(|mount| mount.point == "/").and_then(Overlay::of),
-            writer: Some(Writer::new(Compressor::new(file, how))),
+            writer: Some(Writer::new(Compressor::new(file, form))),
+            form,
             changes: None,
-            rootfs_image: None,
+            root: RootImage::default(),
+            name: None,
             path,
             draft,
             image,
@@ -142,32 +162,35 @@ impl Export {
     /// Everything but what CRIU says at its end.
     pub fn write(&mut self, container: &Container, image: &Path) -> Result<()> {
         let config = container.config()?;
-        let rootfs_image = rootfs_image(self.rootfs_image.as_ref(), &spec::load(&config)?);
         let writer = self.writer.as_mut().context("the archive is complete")?;
-        let what = What { container, config: &config, rootfs_image: &rootfs_image };
+        let what = What { container, config: &config, root: &self.root };
         write(writer, &what, image, self.changes.as_ref()).with_context(|| format!("write {:?}", self.draft))
     }
 
-    /// From here on the archive is there, under its name; that of a container that runs again is written only now. If that fails, the image stays: it may be all that is left of
-    /// the container.
-    pub fn finish(mut self, running: Option<(&Container, &PathBuf)>, work: &Path) -> Result<()> {
-        if let Some((container, image)) = running {
+    /// From here on the archive is there, under its name; that of a container that runs again, whose image is in
+    /// `running`, is written only now. If that fails, the image stays: it may be all that is left of the container.
+    pub fn finish(mut self, container: &Container, running: Option<&Path>, work: &Path) -> Result<()> {
+        if let Some(image) = running {
             self.write(container, image)?;
         }
         let image = self.image.take();
-        let writer = self.writer.take().context("the archive is complete")?;
         let failed = || match &image {
             Some(image) => format!("write {:?}, while the image is in {image:?}", self.path),
             None => format!("write {:?}", self.path),
         };
+        let writer = self.writer.take().context("the archive is complete")?;
         trial::point("complete the archive").and_then(|()| finish(writer, work)).with_context(failed)?;
+        if let Some(name) = &self.name {
+            let wrap = || image::wrap(&self.draft, self.form, name, container.id(), &self.root);
+            trial::point("make an image of the archive").and_then(|()| wrap()).with_context(failed)?;
+        }
         std::fs::rename(&self.draft, &self.path).with_context(failed)?;
         self.image = image;
         Ok(())
     }
 }
 
-fn remove(image: &Path) -> Result<()> {
+pub fn remove(image: &Path) -> Result<()> {
     match std::fs::remove_dir_all(image) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {image:?}"))
@@ -190,7 +213,7 @@ impl Drop for Export {
 struct What<'w> {
     container: &'w Container,
     config: &'w [u8],
-    rootfs_image: &'w str,
+    root: &'w RootImage,
 }
 
 fn write(
@@ -199,12 +222,13 @@ fn write(
     image: &Path,
     changes: Option<&Changes>,
 ) -> Result<()> {
-    let What { container, config, rootfs_image } = what;
+    let What { container, config, root } = what;
     let config_dump = ConfigDump {
         id: container.id(),
         name: container.id(),
-        rootfs_image,
-        rootfs_image_name: rootfs_image,
+        rootfs_image: &root.name,
+        rootfs_image_name: &root.name,
+        rootfs_image_id: &root.id,
         runtime: "deja",
         created_time: &container.record.created,
         checkpointed_time: &Moment::now().nanoseconds(),

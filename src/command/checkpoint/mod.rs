@@ -6,6 +6,7 @@
 mod check;
 mod export;
 mod frozen;
+mod image;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     asked.config_file = config_file(&spec);
     let facts = Facts::read(&container, &spec)?;
     trial::point("begin the archive")?;
-    let mut export = export::begin(arguments, &facts.mounted)?;
+    let mut export = export::begin(arguments, &facts.mounted, &spec)?;
     let own_image = export.as_ref().and_then(|export| export.image.clone());
     let image_path = own_image.as_ref().unwrap_or(&image_path);
 
@@ -90,11 +91,16 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     }
     drop(frozen);
     if let Some(export) = export {
-        export.finish(arguments.leave_running.then_some((&container, image_path)), work_path)?;
+        export.finish(&container, arguments.leave_running.then_some(image_path), work_path)?;
     }
-    if asked.leave_running || asked.pre_dump {
-        return Ok(());
+    match asked.leave_running || asked.pre_dump {
+        true => Ok(()),
+        false => delete(container),
     }
+}
+
+/// What CRIU has ended.
+fn delete(container: Container) -> Result<()> {
     trial::point("delete")?;
     super::delete::kill_cgroup(&container)?;
     super::delete::remove(container)

@@ -1,6 +1,5 @@
 //! Images: what `session new --image` reads and `session export` writes for engines.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -11,15 +10,16 @@ use anyhow::{Context, Result, bail, ensure};
 use super::backup::{draft_beside, write_whole};
 use super::new;
 use crate::cli::StateForm;
+use crate::oci::{self, Blob, Files, Hashing, Image, Small};
 use crate::session::Id;
+use crate::session::image as states;
 use crate::session::layer::{self, Finish};
-use crate::session::oci::{self, Blob, Files, Hashing, Image};
 use crate::session::state::{Context as ShellContext, State};
 use crate::session::store::{Found, Shelf, Store};
 use crate::session::tree::{self, Entry as TreeEntry};
 use crate::sys::fs::{self as calls, Mode, OFlags, ResolveFlags};
 use crate::sys::{AsFd, Errno, OwnedFd, file};
-use crate::tar::{self, Attributes, Kind, Limits, Packed, Reader, Unpacker, Writer};
+use crate::tar::{self, Attributes, Limits, Reader, Unpacker};
 
 pub struct Wanted<'w> {
     pub path: &'w Path,
@@ -38,7 +38,7 @@ pub fn import(store: &Store, wanted: &Wanted) -> Result<Id> {
         let image = oci::find(&place, wanted.reference)?;
         return known(store, &image, wanted)?.map_or_else(|| layers(store, &image, &place, wanted), Ok);
     }
-    let small = Small::of(wanted.path)?;
+    let small = Small::of(Reader::new(open(wanted.path)?, Limits::default()))?;
     if !is_image(&small)? {
         return plain(store, wanted);
     }
@@ -66,9 +66,6 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     Ok(tar::decompress(file)?)
 }
 
-/// No index, manifest or config is larger.
-const LARGEST: u64 = 4 << 20;
-
 /// A layout, or what was unpacked of an archive.
 struct Place {
     root: OwnedFd,
@@ -91,39 +88,9 @@ impl Files for Place {
     fn small(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("read {path:?}"))?;
-        ensure!(bytes.len() as u64 <= LARGEST, "{path:?} is too large");
+        file.take(oci::LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("read {path:?}"))?;
+        ensure!(bytes.len() as u64 <= oci::LARGEST, "{path:?} is too large");
         Ok(Some(bytes))
-    }
-}
-
-/// The small files of an archive, which say what is in it.
-struct Small(BTreeMap<String, Vec<u8>>);
-
-impl Small {
-    fn of(path: &Path) -> Result<Self> {
-        let mut reader = Reader::new(open(path)?, Limits::default());
-        let mut found = BTreeMap::new();
-        while let Some(entry) = reader.next_entry()? {
-            let Ok(name) = String::from_utf8(entry.name) else { continue };
-            let top = !name.contains('/') && (name.ends_with(".json") || name == "oci-layout");
-            if entry.kind == Kind::File && entry.size <= LARGEST && (top || name.starts_with("blobs/sha256/"))
-            {
-                let mut bytes = Vec::new();
-                (&mut reader).take(entry.size).read_to_end(&mut bytes)?;
-                // A layer that happens to be small is read when its turn comes.
-                if top || bytes.first() == Some(&b'{') {
-                    found.insert(name, bytes);
-                }
-            }
-        }
-        Ok(Self(found))
-    }
-}
-
-impl Files for Small {
-    fn small(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.get(path).cloned())
     }
 }
 
@@ -151,8 +118,8 @@ fn nothing(context: ShellContext) -> State {
 
 fn layers(store: &Store, image: &Image, place: &Place, wanted: &Wanted) -> Result<Id> {
     let settings = &image.config.config;
-    let label = settings.labels.as_ref().and_then(|labels| labels.get(oci::LABEL));
-    let origin: Option<oci::Origin> = label.and_then(|label| serde_json::from_str(label).ok());
+    let label = settings.labels.as_ref().and_then(|labels| labels.get(states::LABEL));
+    let origin: Option<states::Origin> = label.and_then(|label| serde_json::from_str(label).ok());
     let mut state = nothing(ShellContext::default());
     for blob in &image.layers {
         let file = place.open(&blob.path)?.with_context(|| format!("{:?} is missing", blob.path))?;
@@ -199,7 +166,7 @@ fn add_layer(store: &Store, state: &mut State, file: impl Read, blob: Option<&Bl
     let tree = layer::open_directory(&path)?;
     let mut file = Hashing::new(file);
     let mut content = Hashing::new(tar::decompress(&mut file)?);
-    let unpacked = oci::unpack(&mut content, &tree, store, &state.root)?;
+    let unpacked = states::unpack(&mut content, &tree, store, &state.root)?;
     match blob {
         Some(blob) => {
             content.check(&blob.content)?;
@@ -224,20 +191,7 @@ fn add_layer(store: &Store, state: &mut State, file: impl Read, blob: Option<&Bl
 
 /// What an image of a state is called: what was asked for, with a tag.
 pub fn reference(name: Option<&str>, state: &State) -> Result<String> {
-    let Some(name) = name else { return Ok(format!("deja:{}", state.id().short())) };
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/:".contains(c);
-    let (repository, last) = name.rsplit_once('/').unwrap_or(("", name));
-    let (last, tag) = last.split_once(':').unwrap_or((last, "latest"));
-    let tag_fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if last.is_empty()
-        || !last.chars().chain(repository.chars()).all(fits)
-        || !tag.chars().all(tag_fits)
-        || tag.is_empty()
-    {
-        bail!("{name:?} is no name for an image: small letters and digits, and perhaps a colon and a tag");
-    }
-    let repository = if repository.is_empty() { String::new() } else { format!("{repository}/") };
-    Ok(format!("{repository}{last}:{tag}"))
+    name.map_or_else(|| Ok(format!("deja:{}", state.id().short())), oci::reference)
 }
 
 /// Writes a state as an image, whole or not at all.
@@ -248,7 +202,7 @@ pub fn export(store: &Store, state: &State, form: StateForm, path: &Path, refere
         }
         let draft = draft_beside(path);
         fs::create_dir(&draft).with_context(|| format!("create {draft:?}"))?;
-        let written = oci::write(store, state, &draft, reference).and_then(|()| {
+        let written = states::write(store, state, &draft, reference).and_then(|()| {
             file::sync_file_system(layer::open_directory(&draft)?)?;
             fs::rename(&draft, path).with_context(|| format!("write {path:?}"))
         });
@@ -261,32 +215,6 @@ pub fn export(store: &Store, state: &State, form: StateForm, path: &Path, refere
     let draft = store.draft()?;
     let layout = draft.path.join("image");
     fs::create_dir(&layout).with_context(|| format!("create {layout:?}"))?;
-    oci::write(store, state, &layout, reference)?;
-    let layout = layer::open_directory(&layout)?;
-    write_whole(path, |to| {
-        let mut writer = Writer::new(to);
-        tar::pack(layout.as_fd(), "", &mut writer, &mut |_, _| Ok(Packed::Yes(Vec::new())))?;
-        writer.finish().map(drop)
-    })
-    .with_context(|| format!("write {path:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_s_name_has_a_tag() {
-        let state = nothing(ShellContext::default());
-        let name = |name| reference(Some(name), &state).ok();
-        assert_eq!(reference(None, &state).unwrap(), format!("deja:{}", state.id().short()));
-        assert_eq!(name("ada").as_deref(), Some("ada:latest"));
-        assert_eq!(
-            name("localhost:5000/course/ada:V-1.0").as_deref(),
-            Some("localhost:5000/course/ada:V-1.0")
-        );
-        for bad in ["", "Ada", "a b", "ada:", "ada:x y", "/"] {
-            assert_eq!(name(bad), None, "{bad}");
-        }
-    }
+    states::write(store, state, &layout, reference)?;
+    write_whole(path, |to| oci::pack(&layout, to)).with_context(|| format!("write {path:?}"))
 }

@@ -1,15 +1,55 @@
 //! What an engine has saved: an image layout, or what `docker save` writes. Nothing of it is believed that its digests
 //! do not prove.
 
+use std::collections::BTreeMap;
+use std::io::Read;
+
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Config, Hashing, INDEX, Index, Manifest, REFERENCE, Saved, architecture};
-use crate::session::oci::Descriptor;
+use super::{Config, Descriptor, Hashing, INDEX, Index, Manifest, REFERENCE, Saved, architecture};
+use crate::tar::{Kind, Reader};
 
 /// Where the small files of an image are found by their path.
 pub trait Files {
     /// None: there is none of this name.
     fn small(&self, path: &str) -> Result<Option<Vec<u8>>>;
+}
+
+/// Whether an archive with such an entry is a layout, whose entries come in any order.
+pub fn is_of_layout(name: &[u8]) -> bool {
+    matches!(name, b"oci-layout" | b"index.json" | b"manifest.json" | b"blobs") || name.starts_with(b"blobs/")
+}
+
+/// No index, manifest or config is larger.
+pub const LARGEST: u64 = 4 << 20;
+
+/// The small files of an archive, which say what is in it.
+pub struct Small(BTreeMap<String, Vec<u8>>);
+
+impl Small {
+    pub fn of(mut reader: Reader<impl Read>) -> Result<Self> {
+        let mut found = BTreeMap::new();
+        while let Some(entry) = reader.next_entry()? {
+            let Ok(name) = String::from_utf8(entry.name) else { continue };
+            let top = !name.contains('/') && (name.ends_with(".json") || name == "oci-layout");
+            if entry.kind == Kind::File && entry.size <= LARGEST && (top || name.starts_with("blobs/sha256/"))
+            {
+                let mut bytes = Vec::new();
+                (&mut reader).take(entry.size).read_to_end(&mut bytes)?;
+                // A layer that happens to be small is read when its turn comes.
+                if top || bytes.first() == Some(&b'{') {
+                    found.insert(name, bytes);
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+}
+
+impl Files for Small {
+    fn small(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.get(path).cloned())
+    }
 }
 
 /// An image that was found; its layers are still to be read.

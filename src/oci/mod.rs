@@ -1,24 +1,20 @@
-//! OCI images: what a session can begin with, and what a state can become for engines that know no sessions.
+//! OCI images, whatever is in their layers: sessions begin with them and become them, checkpoints travel in them.
 //!
-//! A layer of a state and a layer of an image are the same things in two forms: whiteouts, opaque directories, links,
-//! attributes and devices go from one to the other and back (`pack`, `unpack`). `image` reads what an engine has saved,
-//! `layout` writes what an engine loads.
+//! `image` finds in what an engine has saved what is to be read of it, believing only what digests prove; `layout` writes
+//! what an engine loads.
 
 mod digest;
 mod image;
 mod layout;
-mod pack;
-mod unpack;
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 pub use digest::Hashing;
-pub use image::{Blob, Files, Image, find};
-pub use layout::write;
-pub use pack::pack;
-pub use unpack::{Unpacked, unpack};
+pub use image::{Blob, Files, Image, LARGEST, Small, find, is_of_layout};
+pub use layout::{Contents, Layout, pack};
 
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -26,12 +22,6 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// What an image is called in an index.
 pub const REFERENCE: &str = "org.opencontainers.image.ref.name";
-/// What images have no word for, on those that deja has made.
-pub const LABEL: &str = "deja.state";
-
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-
 /// What names a blob.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,6 +60,8 @@ pub struct Manifest {
     pub media_type: String,
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What `docker save` writes of an image, in a list.
@@ -113,13 +105,6 @@ pub struct Layers {
     pub diff_ids: Vec<String>,
 }
 
-/// The label's content.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Origin {
-    pub umask: u32,
-    pub clock: i64,
-}
-
 /// The name images have for the architecture deja is built for.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -128,5 +113,40 @@ pub fn architecture() -> &'static str {
         "aarch64" => "arm64",
         "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
         other => other,
+    }
+}
+
+/// The name of an image, with a tag.
+pub fn reference(name: &str) -> Result<String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/:".contains(c);
+    let (repository, last) = name.rsplit_once('/').unwrap_or(("", name));
+    let (last, tag) = last.split_once(':').unwrap_or((last, "latest"));
+    let tag_fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if last.is_empty()
+        || !last.chars().chain(repository.chars()).all(fits)
+        || !tag.chars().all(tag_fits)
+        || tag.is_empty()
+    {
+        bail!("{name:?} is no name for an image: small letters and digits, and perhaps a colon and a tag");
+    }
+    let repository = if repository.is_empty() { String::new() } else { format!("{repository}/") };
+    Ok(format!("{repository}{last}:{tag}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_s_name_has_a_tag() {
+        let name = |name| reference(name).ok();
+        assert_eq!(name("ada").as_deref(), Some("ada:latest"));
+        assert_eq!(
+            name("localhost:5000/course/ada:V-1.0").as_deref(),
+            Some("localhost:5000/course/ada:V-1.0")
+        );
+        for bad in ["", "Ada", "a b", "ada:", "ada:x y", "/"] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
     }
 }
