@@ -13,6 +13,7 @@ mod id;
 pub mod journal;
 pub mod key;
 pub mod layer;
+mod lend;
 pub mod oci;
 pub mod policy;
 pub mod state;

@@ -122,8 +122,9 @@ pages! {
     places { state: String, path: String, } flags {}
 
     /// As a tree, every file of a state comes into a new directory: a root file system for `deja run`, `podman run
-    /// --rootfs`, tar, or `session new --rootfs` in another store, where it is the same state. As a layout or an archive
-    /// it is an OCI image, one layer for each of the state's, that podman, docker and skopeo load, and `session new --image`.
+    /// --rootfs`, tar, or `session new --rootfs` in another store, where it is the same state. As a bundle the directory
+    /// holds these files as rootfs, and a config.json whose program is a shell where the session stands: `deja run` and
+    /// other runtimes run it. As a layout or an archive it is an OCI image, one layer for each of the state's, that podman, docker and skopeo load, and `session new --image`.
     /// An archive may go to - , the standard output. With --json the shell's context is printed.
     SessionExport "session export" "<state> <path>";
     "write a state as a directory of files or as an image";
@@ -131,7 +132,7 @@ pages! {
     with at: SessionPlace;
     places { state: String, path: PathBuf, }
     flags {
-        format: StateForm = "format" | 'f', "tree|layout|archive", "what is written (default: tree)";
+        format: StateForm = "format" | 'f', "tree|bundle|layout|archive", "what is written (default: tree)";
         name: Option<String> = "name", "NAME[:TAG]", "what the image is called (default: deja:STATE)";
     }
 
@@ -170,7 +171,8 @@ pages! {
 
     /// Without flags, prints it. --sample and --twice say how often runs are compared with one another, --output and
     /// --state what happens to a command whose runs were found to differ: its first result is replayed for everybody,
-    /// or everybody's run is their own.
+    /// or everybody's run is their own. Only who may write to a store publishes in it: --readable opens one to readers, who
+    /// --trust it from stores of their own.
     SessionPolicy "session policy" "";
     "say what becomes of commands whose results vary";
     "session policy --sample 2 --twice=yes";
@@ -182,6 +184,9 @@ pages! {
         output: Option<Variation> = "output", "replay|run", "when only the output varies (default: replay)";
         state: Option<Variation> = "state", "replay|run", "when the state or the exit code varies (default: run)";
         network: Option<Interval> = "network", "DURATION", "how long a result that used the network is given to others (default: 1h)";
+        trust: Vec<PathBuf> = "trust", "DIR", "take the results of this store for own ones, without writing to it; may be repeated";
+        distrust: Vec<PathBuf> = "distrust", "DIR", "no longer; may be repeated";
+        readable: Option<Choice> = "readable", "yes|no", "let others read what was run and where it led, but no layers (default: no)";
     }
 
     /// Nobody is given it any more, nor what was run from it, nor what came of that, unless something else leads there,
