@@ -69,7 +69,7 @@ fn a_power_cut_at_any_point_of_a_command_loses_nothing_that_was_done() {
         sessions.verb("cat").args(["bob", "/srv/a/b/f"]).ok().assert_stdout(&"x".repeat(100_000));
     };
     without_power(
-        points(),
+        points(5),
         |sessions| drop(sessions.begin("ada")),
         |sessions| sessions.shell("ada", TEXT),
         look,
