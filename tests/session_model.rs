@@ -24,13 +24,38 @@ impl Random {
     }
 }
 
-const PLACES: [&str; 9] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "d", "d/e", "f"];
+/// As a shell reads them.
+const PLACES: [&str; 12] =
+    ["a", "b", "c", "d/a", "d/b", "d/e/a", "d", "d/e", "f", "'two words'", "\"d/it's\"", "'d/\u{e4}\n#'"];
+
+/// What a tree can hold that no command of a small root file system makes: attributes, a device, a hole, names of one file.
+fn odd_files(at: &Path) {
+    let path = |name: &str| at.join(name);
+    std::fs::create_dir(at).expect("a directory");
+    for name in ["x", "h1", "deep", "gone"] {
+        std::fs::write(path(name), name).expect("a file");
+    }
+    for (name, attribute) in
+        [("x", "user.note"), ("x", "trusted.note"), ("h1", "user.shared"), ("deep", "user.odd")]
+    {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(path(name), attribute, b"kept\0bytes", flags).expect("an attribute");
+    }
+    rustix::fs::setxattr(at, "user.directory", b"1", rustix::fs::XattrFlags::empty()).expect("an attribute");
+    std::fs::hard_link(path("h1"), path("h2")).expect("a link");
+    std::fs::hard_link(path("h1"), path("h3")).expect("a link");
+    std::fs::File::create(path("s")).and_then(|file| file.set_len(2_000_000)).expect("a hole");
+    let device = rustix::fs::makedev(1, 3);
+    let mode = rustix::fs::Mode::from_raw_mode(0o620);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    rustix::fs::mknodat(rustix::fs::CWD, path("null"), kind, mode, device).expect("a device");
+}
 
 /// One change, in words busybox's shell and the machine's own understand alike. It may well fail.
 fn change(random: &mut Random) -> String {
     let (x, y) = (random.pick(&PLACES), random.pick(&PLACES));
     let number = random.below(1000);
-    match random.below(16) {
+    match random.below(24) {
         0..=2 => format!("echo {number} > {x}"),
         3 => format!("echo {number} >> {x}"),
         4 => format!("rm -rf {x}"),
@@ -45,6 +70,15 @@ fn change(random: &mut Random) -> String {
         // One that nothing opens: it would wait for ever.
         13 => "rm -f p; mkfifo p".to_owned(),
         // Names of one file that nothing writes to later: overlayfs would take them apart.
+        // What is there before the first command: copied up with all it has, taken away, hidden and made anew.
+        15 => format!("echo {number} >> z/x; chmod 6{}5 z/x", random.below(8)),
+        16 => "mv z/x z/y || mv z/y z/x".to_owned(),
+        17 => format!("rm -f z/h{}", 1 + random.below(3)),
+        18 => format!("truncate -s {number}000 z/s; echo end >> z/s"),
+        19 => format!("chown {number}:7 z/null z/deep z"),
+        20 => "rm -f z/gone; mkdir -p z/gone/inside".to_owned(),
+        21 => "rm -rf z/gone; echo back > z/gone".to_owned(),
+        22 => format!("rm -rf d; mkdir d; mkdir d/e; echo {number} > d/e/only"),
         14 => format!("rm -rf k; mkdir k; echo {number} > k/a; ln k/a k/b"),
         _ => format!("touch {x}; truncate -s {number} {x}"),
     }
@@ -65,6 +99,7 @@ fn content(root: &Path) -> BTreeMap<String, String> {
                 }
                 () if kind.is_dir() => "directory".to_owned(),
                 () if kind.is_fifo() => "fifo".to_owned(),
+                () if kind.is_char_device() => format!("device {}", metadata.rdev()),
                 () => format!("{:?}", std::fs::read(&path).expect("a file")),
             };
             if kind.is_dir() {
@@ -72,9 +107,32 @@ fn content(root: &Path) -> BTreeMap<String, String> {
             }
             let mode = if kind.is_symlink() { 0 } else { metadata.mode() & 0o7777 };
             let name = path.strip_prefix(root).expect("below").display().to_string();
-            found.insert(name, format!("{mode:o} {}:{} {what}", metadata.uid(), metadata.gid()));
+            let names = if kind.is_dir() { 1 } else { metadata.nlink() };
+            found.insert(
+                name,
+                format!(
+                    "{mode:o} {}:{} {what} {names} {:?}",
+                    metadata.uid(),
+                    metadata.gid(),
+                    attributes(&path)
+                ),
+            );
         }
     }
+    found
+}
+
+/// The extended attributes of a file.
+fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut buffer = vec![0; 4096];
+    let length = rustix::fs::llistxattr(path, buffer.as_mut_slice()).expect("list attributes");
+    let names = String::from_utf8(buffer[..length].to_vec()).expect("names");
+    let mut found = Vec::new();
+    for name in names.split_terminator('\0').filter(|name| !name.starts_with("security.")) {
+        let length = rustix::fs::lgetxattr(path, name, buffer.as_mut_slice()).expect("an attribute");
+        found.push((name.to_owned(), buffer[..length].to_vec()));
+    }
+    found.sort();
     found
 }
 
@@ -88,6 +146,7 @@ fn told(sessions: &Sessions, state: &str, path: &str, prefix: &str, found: &mut 
         let what = match kind.as_str() {
             "link" => format!("-> {}", text("target")),
             "file" => format!("{:?}", sessions.verb("cat").args([state, &below]).ok().stdout_bytes()),
+            "device" => format!("device {}", rustix::fs::makedev(1, 3)),
             other => other.to_owned(),
         };
         let mode = if kind == "link" { 0 } else { u32::from_str_radix(&text("mode"), 8).expect("a mode") };
@@ -98,12 +157,22 @@ fn told(sessions: &Sessions, state: &str, path: &str, prefix: &str, found: &mut 
     }
 }
 
+/// A tree as it is, with all that belongs to its files.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("start cp");
+    assert!(status.success(), "cp -a {from:?}");
+}
+
 fn history(seed: u64, steps: usize, compared: usize) {
     let mut random = Random(seed);
-    let sessions = Sessions::new(&["ada"]);
-    let plain = sessions.path().join("plain");
-    std::fs::create_dir(&plain).expect("a directory");
-    sessions.shell("ada", "mkdir /w").ok();
+    let sessions = Sessions::empty();
+    let (root, plain) = (sessions.path().join("root"), sessions.path().join("plain"));
+    copy(&rootfs(), &root);
+    std::fs::create_dir(root.join("w")).expect("a directory");
+    odd_files(&root.join("w/z"));
+    copy(&root.join("w"), &plain);
+    let begin = |name: &str| sessions.verb("new").arg("--rootfs").arg(&root).arg(name).ok();
+    begin("ada");
     let busybox = rootfs().join("bin/busybox");
     for step in 0..steps {
         let count = 1 + random.below(3);
@@ -124,9 +193,19 @@ fn history(seed: u64, steps: usize, compared: usize) {
         if step % compared != compared - 1 {
             continue;
         }
+        // All of it as files, and the same once more as the verbs tell it without making any.
+        let copy = sessions.path().join(format!("copy-{step}"));
+        sessions.verb("export").arg("ada").arg(&copy).ok();
+        let expected = content(&plain);
+        assert_eq!(content(&copy.join("w")), expected, "seed {seed}, step {step}: {text}");
+        std::fs::remove_dir_all(&copy).expect("remove the copy");
         let mut state = BTreeMap::new();
         told(&sessions, "ada", "/w", "", &mut state);
-        assert_eq!(state, content(&plain), "seed {seed}, step {step}: {text}");
+        let plain: Vec<&String> = expected.keys().collect();
+        assert_eq!(state.keys().collect::<Vec<_>>(), plain, "seed {seed}, step {step}: {text}");
+        for (name, words) in &state {
+            assert!(expected[name].starts_with(words), "seed {seed}, step {step}, {name}: {words}");
+        }
     }
     // A hit leads where the run led.
     let end = sessions.state("ada");
@@ -136,7 +215,7 @@ fn history(seed: u64, steps: usize, compared: usize) {
         .skip(1)
         .map(|step| step["shown"].as_str().expect("text").to_owned())
         .collect();
-    sessions.begin("bob");
+    begin("bob");
     for text in &steps {
         sessions.shell("bob", text).output();
     }

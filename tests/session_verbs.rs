@@ -173,3 +173,27 @@ fn an_exported_state_is_a_plain_tree_and_the_same_state_elsewhere() {
     sessions.verb("export").arg("ada").arg(&again).ok();
     assert_eq!(std::fs::read_to_string(again.join("srv/x")).expect("a file"), "x\n");
 }
+
+#[test]
+fn a_state_as_a_bundle_is_run_where_the_session_stands() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada"]);
+    sessions
+        .shell("ada", "mkdir /srv/d; cd /srv/d; echo one > f; export NAME='two words'; umask 027; rm -r /mnt")
+        .ok();
+    let bundle = sessions.path().join("bundle");
+    let export = || sessions.verb("export").args(["--format", "bundle", "ada"]).arg(&bundle);
+    export().ok();
+    export().fails().assert_says("create");
+    let script = "pwd; cat f; echo $NAME; umask; test -e /mnt || echo gone; exit 4";
+    let run =
+        support::deja(&sessions.path().join("run")).args(["run", "--bundle"]).arg(&bundle).arg("bundle");
+    let told = run.stdin(format!("{script}\n")).output().assert_code(4);
+    told.assert_stdout("/srv/d\none\ntwo words\n0027\ngone");
+    // The same files are the same state's tree.
+    sessions.verb("new").arg("--rootfs").arg(bundle.join("rootfs")).arg("bob").ok();
+    let changes = sessions.verb("diff").args(["--json", "ada", "bob"]).ok().json();
+    let files =
+        changes.as_array().expect("a list").iter().filter(|change| change["change"] != "shell").count();
+    assert_eq!(files, 0, "{changes}");
+}

@@ -1,4 +1,6 @@
-"""usage: session.py ROUNDS WORK ROOTFS, in the native bed with Debian's tree: what commands of sessions take."""
+"""usage: session.py ROUNDS FILES WORK ROOTFS, in the native bed with Debian's tree: what commands of sessions take.
+
+FILES: how many files the largest tree has."""
 import json
 import os
 import pathlib
@@ -11,52 +13,62 @@ import time
 
 import bundle
 
-rounds, work, rootfs = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+rounds, most, work, rootfs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 deja = f"{work}/deja"
 place = tempfile.mkdtemp(prefix="bench-session-")
 
 
-def call(*words):
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def call(*words, text=None):
+    given = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
+    done = subprocess.run(words, capture_output=True, text=True, **given)
     if done.returncode:
         sys.exit(f"{' '.join(words)}: {done.stderr}")
-    return done.stdout
+    return done
 
 
-def session(verb, *words):
-    return call(deja, "--root", f"{place}/run", "session", verb, "--store", f"{place}/store", *words)
+def session(verb, *words, text=None):
+    return call(deja, "--root", f"{place}/run", "session", verb, "--store", f"{place}/store", *words, text=text).stdout
 
 
-def timed(*acts):
+def milliseconds(act, *words):
+    begin = time.perf_counter()
+    act(*words)
+    return (time.perf_counter() - begin) * 1e3
+
+
+def timed(*acts, count=rounds):
     """Each act in turns, as median milliseconds."""
     times = [[] for _ in acts]
-    for turn in range(rounds):
+    for turn in range(count):
         for act, taken in zip(acts, times):
-            begin = time.perf_counter()
-            act(turn)
-            taken.append((time.perf_counter() - begin) * 1e3)
+            taken.append(milliseconds(act, turn))
     return [statistics.median(taken) for taken in times]
 
 
-def large_tree(count):
-    """A root file system with many more files."""
-    path = f"{place}/tree-{count}"
-    shutil.copytree(rootfs, path, symlinks=True)
-    for directory in range(count // 100):
-        below = pathlib.Path(path, "data", str(directory // 100), str(directory))
-        below.mkdir(parents=True)
-        for name in range(100):
-            (below / str(name)).write_text(str(name))
-    return path
+def on_disk(path):
+    """Bytes of the blocks of everything below."""
+    return int(call("du", "--summarize", "--block-size=1", path).stdout.split()[0])
 
 
-def main():
-    directory = f"{place}/bundle"
+def table(title, rows):
+    print(f"\n| {title} | |\n|---|---:|")
+    for name, value in rows:
+        print(f"| {name} | {value if isinstance(value, str) else f'{value:.1f}'} |")
+    sys.stdout.flush()
+
+
+def make_bundle(name, arguments):
+    directory = f"{place}/{name}"
     os.mkdir(directory)
     shutil.copytree(rootfs, f"{directory}/rootfs", symlinks=True)
-    pathlib.Path(directory, "config.json").write_text(
-        json.dumps(bundle.config("rootfs", bundle.TRUE, "/bench-session/run"))
-    )
+    config = bundle.config("rootfs", arguments, f"/bench-session/{name}")
+    config["root"]["readonly"] = False
+    pathlib.Path(directory, "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def hits():
+    directory = make_bundle("true", bundle.TRUE)
     session("new", "--rootfs", rootfs, "hits")
     session("exec", "hits", "true")
     session("branch", "hits", "misses")
@@ -69,34 +81,193 @@ def main():
     )
     trace = f"{place}/calls"
     call("strace", "-f", "-o", trace, deja, "session", "exec", "--store", f"{place}/store", "hits", "true")
-    calls = len(pathlib.Path(trace).read_text().splitlines()) - 1
-    rows = [
-        ("hit, a whole process", hit),
-        ("crun run true", crun_run),
-        ("deja run true", deja_run),
-        ("miss: true", miss),
-        ("miss: a shell that writes one file", change),
-    ]
-    session("new", "--rootfs", rootfs, "long")
-    for number in range(1000):
-        session("exec", "long", "true")
-    [late] = timed(lambda turn: session("exec", "long", "true", f"late-{turn}"))
-    rows.append(("miss: true, after 1000 hits", late))
-    for count in (10_000, 100_000):
+    calls = pathlib.Path(trace).read_text().splitlines()
+    forbidden = [line for line in calls if any(f" {name}" in line for name in ("mount(", "clone", "fork", "vfork"))]
+    rate = call(f"{work}/hits", "20000", f"{place}/store", "hits", "true").stderr.strip()
+    table(
+        "milliseconds, unless it says something else",
+        [
+            ("hit, a whole process", hit),
+            ("crun run true", crun_run),
+            ("deja run true", deja_run),
+            ("**hit / crun run true**", f"**{hit / crun_run:.2f}**"),
+            ("system calls of a hit; of them mount, clone, fork", f"{len(calls) - 1}; {len(forbidden)}"),
+            ("hits per second through the library, one thread", rate),
+            ("miss: true", miss),
+            ("miss: a shell that writes one file", change),
+        ],
+    )
+
+
+def overhead():
+    """A command of a second, as a miss and in a plain container."""
+    text = "sleep 1; echo done > /tmp/second"
+    directory = make_bundle("second", ["/bin/sh", "-c", text])
+    session("new", "--rootfs", rootfs, "second")
+    plain, miss = timed(
+        lambda turn: call(deja, "--root", f"{place}/run", "run", "--bundle", directory, f"second-{turn}"),
+        lambda turn: session("exec", "second", "-c", f"{text}; : {turn}"),
+        count=max(5, rounds // 10),
+    )
+    rows = [("a command of 1 s in `deja run`", plain), ("the same as a miss", miss)]
+    rows.append(("**overhead**", f"**{(miss - plain) / plain:.1%}**"))
+    session("new", "--rootfs", rootfs, "sizes")
+    for count in (1, 10, 100, 1000, 10_000):
+        text = f"mkdir /srv/{count}; cd /srv/{count}; i=0; while [ $i -lt {count} ]; do echo $i > $i; i=$((i+1)); done"
+        directory = make_bundle(f"size-{count}", ["/bin/sh", "-c", text])
+        plain = milliseconds(call, deja, "--root", f"{place}/run", "run", "--bundle", directory, f"size-{count}")
+        miss = milliseconds(session, "exec", "sizes", "-c", text)
+        rows.append((f"a shell that makes {count:,} files: plain; more as a miss", f"{plain:.1f}; {miss - plain:.1f}"))
+    table("misses, milliseconds", rows)
+
+
+def histories():
+    """A thousand different states behind each other, and what the first command costs behind so many hits."""
+    session("new", "--rootfs", rootfs, "pioneer")
+    lines = "".join(f"echo {number} > /srv/{number % 50}\n" for number in range(1000))
+    ran = milliseconds(lambda: session("shell", "pioneer", text=lines))
+    [early] = timed(lambda turn: one_more("early", lines.splitlines()[0] + "\n", turn), count=10)
+    session("new", "--rootfs", rootfs, "late")
+    replayed = milliseconds(lambda: session("shell", "late", text=lines))
+    [late] = timed(lambda turn: one_more("late-again", lines, turn), count=10)
+    table(
+        "histories, milliseconds",
+        [
+            ("1000 commands that write, run: each", ran / 1000),
+            ("the same, replayed in another session: each", replayed / 1000),
+            ("the first miss after 1 hit", early),
+            ("the first miss after 1000 hits", late),
+        ],
+    )
+
+
+ready = set()
+
+
+def one_more(name, lines, turn):
+    """A command nobody ran, in a fresh session that has only had hits."""
+    if name not in ready:
+        session("new", "--rootfs", rootfs, name)
+        session("shell", name, text=lines)
+        ready.add(name)
+    session("branch", name, f"{name}-{turn}")
+    session("exec", f"{name}-{turn}", "true", name, str(turn))
+
+
+def large_tree(count):
+    """A root file system with many more files, a hundred in each directory."""
+    path = f"{place}/tree-{count}"
+    shutil.copytree(rootfs, path, symlinks=True)
+    for directory in range(count // 100):
+        below = pathlib.Path(path, "data", str(directory // 100), str(directory))
+        below.mkdir(parents=True)
+        for name in range(100):
+            (below / str(name)).touch()
+    return path
+
+
+def trees():
+    rows = []
+    for count in (10_000, 100_000, 1_000_000):
+        if count > most:
+            break
         name = f"large-{count}"
-        begin = time.perf_counter()
-        session("new", "--rootfs", large_tree(count), name)
-        imported = (time.perf_counter() - begin) * 1e3
-        [small] = timed(lambda turn: session("exec", name, "-c", f"echo {turn} > /data/0/0/5"))
-        rows.append((f"the same, in a tree of {count:,} files", small))
-        rows.append((f"importing the tree of {count:,} files", imported))
-    load = os.getloadavg()[0]
-    print(f"{os.cpu_count()} processors, load {load:.1f}, {rounds} rounds; median milliseconds\n")
-    print("| | ms |\n|---|---:|")
-    for name, taken in rows:
-        print(f"| {name} | {taken:.1f} |")
-    print(f"| system calls of a hit | {calls} |")
-    print(f"\nhit / crun run true: {hit / crun_run:.2f}")
+        tree = large_tree(count)
+        rows.append((f"importing a tree of {count:,} files", milliseconds(session, "new", "--rootfs", tree, name)))
+        shutil.rmtree(tree)
+        nodes = lambda: len(os.listdir(f"{place}/store/nodes"))
+        before = nodes()
+        [small] = timed(lambda turn: session("exec", name, "-c", f"echo {count} {turn} > /data/0/0/5"))
+        made = (nodes() - before) / rounds
+        rows.append((f"one file changed in it: time; directories hashed anew", f"{small:.1f}; {made:.0f}"))
+        ten = "for i in 0 1 2 3 4 5 6 7 8 9; do echo %d > /data/0/$i/5; done"
+        before = nodes()
+        [ten_times] = timed(lambda turn: session("exec", name, "-c", ten % turn))
+        made = (nodes() - before) / rounds
+        rows.append((f"ten in as many directories: time; directories hashed anew", f"{ten_times:.1f}; {made:.0f}"))
+    table("state ids, milliseconds", rows)
+
+
+def storage():
+    session("new", "--rootfs", rootfs, "thrifty")
+    layers = f"{place}/store/layers"
+    begin = on_disk(layers)
+    session("exec", "thrifty", "--", "ls", "/")
+    idle = on_disk(layers) - begin
+    session("exec", "thrifty", "-c", "head -c 1000000 /dev/urandom > /srv/once")
+    once = on_disk(layers) - begin
+    session("new", "--rootfs", rootfs, "other")
+    other = "head -c 1000000 /dev/zero | tr '\\0' x > /srv/same"
+    before = on_disk(layers)
+    session("exec", "thrifty", "-c", f": 1; {other}")
+    one = on_disk(layers) - before
+    session("exec", "other", "-c", f": 2; {other}")
+    two = on_disk(layers) - before
+    count = 200
+    begin = on_disk(f"{place}/store")
+    for number in range(count):
+        session("branch", "hits", f"parked-{number}")
+    parked = (on_disk(f"{place}/store") - begin) / count
+    journal = os.path.getsize(f"{place}/store/sessions/parked-0")
+    table(
+        "storage, bytes",
+        [
+            ("layers after a command that changes nothing", str(idle)),
+            ("layers after one that writes 1,000,000 bytes", str(once)),
+            ("two sessions make the same file of 1,000,000 bytes: after one, after both", f"{one}; {two}"),
+            ("a parked session on the disk; its file", f"{parked:.0f}; {journal}"),
+        ],
+    )
+
+
+def peers():
+    """The same twenty commands by what else remembers them."""
+    count = 20
+    directory = f"{place}/build"
+    os.mkdir(directory)
+    call("tar", "-C", rootfs, "-cf", f"{directory}/root.tar", ".")
+    commands = [f"echo {number} > /srv/{number}" for number in range(count)]
+    steps = "".join(f"RUN {command}\n" for command in commands)
+    pathlib.Path(directory, "Dockerfile").write_text(f"FROM scratch\nADD root.tar /\n{steps}")
+    store = ["--root", f"{place}/images", "--runroot", f"{place}/images-run", "--storage-driver", "overlay"]
+    build = ["buildah", *store, "build", "--layers", "--isolation", "oci", "--runtime", "crun", "--network", "none"]
+    build += ["--ulimit", "nofile=1024:1024", "--tag", "steps", directory]
+    pathlib.Path(directory, "Dockerfile.base").write_text("FROM scratch\nADD root.tar /\n")
+    call(*build[:-1], "--file", f"{directory}/Dockerfile.base", directory)
+    begin = on_disk(f"{place}/images")
+    built = milliseconds(call, *build)
+    stored = on_disk(f"{place}/images") - begin
+    [again] = timed(lambda turn: call(*build), count=5)
+    session("new", "--rootfs", rootfs, "steps")
+    before = on_disk(f"{place}/store")
+    begin = time.perf_counter()
+    for command in commands:
+        session("exec", "steps", "-c", command)
+    ran = (time.perf_counter() - begin) * 1e3
+    kept = on_disk(f"{place}/store") - before
+    lines = "".join(f"{command}\n" for command in commands)
+
+    def replay(turn):
+        session("new", "--rootfs", rootfs, f"steps-{turn}")
+        for command in commands:
+            session("exec", f"steps-{turn}", "-c", command)
+
+    def type_in(turn):
+        session("new", "--rootfs", rootfs, f"typed-{turn}")
+        session("shell", f"typed-{turn}", text=lines)
+
+    replayed, typed = timed(replay, type_in, count=5)
+    print(f"\n| {count} commands that write a file | the first time | again | kept for them, KiB |\n|---|---:|---:|---:|")
+    print(f"| deja: `session exec` for each | {ran:.0f} ms | {replayed:.0f} ms | {kept >> 10} |")
+    print(f"| deja: lines for `session shell` | | {typed:.0f} ms | |")
+    print(f"| buildah with `--layers`, a RUN for each, on crun | {built:.0f} ms | {again:.0f} ms | {stored >> 10} |")
+
+
+def main():
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {rounds} rounds; medians")
+    for part in (hits, overhead, histories, storage, peers, trees):
+        part()
+    print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
 
 try:

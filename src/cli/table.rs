@@ -103,8 +103,8 @@ macro_rules! flags {
     };
 }
 
-/// The table of verbs: for each the struct of its words and flags, its page, and its place in `Verb`.
-macro_rules! verbs {
+/// For each verb the struct of its words and flags, and its page.
+macro_rules! pages {
     ($(
         $(#[doc = $about:literal])*
         $variant:ident $name:literal $arguments:literal $(, $property:ident)*;
@@ -128,12 +128,12 @@ macro_rules! verbs {
                     $(if long == $long {
                         return Slot::put(&mut self.$field, given);
                     })*
-                    verbs!(@rest self, long, given $(, $shared)?)
+                    pages!(@rest self, long, given $(, $shared)?)
                 }
             }
 
             impl $variant {
-                const PAGE: Page = Page {
+                pub(in crate::cli) const PAGE: Page = Page {
                     name: $name,
                     arguments: $arguments,
                     summary: $summary,
@@ -151,19 +151,30 @@ macro_rules! verbs {
                     ],
                     least: 0 $(+ <$place_type as Place>::LEAST)*,
                     most: 0usize $(.saturating_add(<$place_type as Place>::MOST))*,
-                    stops_at_id: verbs!(@has stops_at_id $($property)*),
-                    hidden: verbs!(@has hidden $($property)*),
+                    stops_at_id: pages!(@has stops_at_id $($property)*),
+                    hidden: pages!(@has hidden $($property)*),
                 };
 
                 #[allow(unused_mut, unused_variables, reason = "some verbs take no words")]
-                fn place(&mut self, words: Vec<OsString>) -> Result<(), String> {
+                pub(in crate::cli) fn place(&mut self, words: Vec<OsString>) -> Result<(), String> {
                     let mut words = words.into_iter();
                     $(Place::take(&mut self.$place, &mut words)?;)*
                     Ok(())
                 }
             }
         )*
+    };
+    (@rest $self:ident, $long:ident, $given:ident) => { Err("no such flag".to_owned()) };
+    (@rest $self:ident, $long:ident, $given:ident, $shared:ident) => { $self.$shared.set($long, $given) };
+    (@has $wanted:ident) => { false };
+    (@has stops_at_id stops_at_id $($rest:ident)*) => { true };
+    (@has hidden hidden $($rest:ident)*) => { true };
+    (@has $wanted:ident $other:ident $($rest:ident)*) => { pages!(@has $wanted $($rest)*) };
+}
 
+/// The table of verbs: what can be asked for, one variant each.
+macro_rules! verbs {
+    ($($variant:ident,)*) => {
         /// What to do, with everything it needs.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Verb {
@@ -177,7 +188,7 @@ macro_rules! verbs {
         impl Verb {
             pub(super) fn named(name: &str) -> Option<Verb> {
                 match name {
-                    $($name => Some(Verb::$variant($variant::default())),)*
+                    $(_ if name == $variant::PAGE.name => Some(Verb::$variant($variant::default())),)*
                     "h" => Some(Verb::Help(Help::default())),
                     _ => None,
                 }
@@ -208,12 +219,6 @@ macro_rules! verbs {
             }
         }
     };
-    (@rest $self:ident, $long:ident, $given:ident) => { Err("no such flag".to_owned()) };
-    (@rest $self:ident, $long:ident, $given:ident, $shared:ident) => { $self.$shared.set($long, $given) };
-    (@has $wanted:ident) => { false };
-    (@has stops_at_id stops_at_id $($rest:ident)*) => { true };
-    (@has hidden hidden $($rest:ident)*) => { true };
-    (@has $wanted:ident $other:ident $($rest:ident)*) => { verbs!(@has $wanted $($rest)*) };
 }
 
-pub(super) use {flags, verbs};
+pub(super) use {flags, pages, verbs};

@@ -319,6 +319,7 @@ choices! {
     StateForm {
         #[default]
         Tree = "tree",
+        Bundle = "bundle",
         Layout = "layout",
         Archive = "archive",
     }

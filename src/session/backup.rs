@@ -86,7 +86,7 @@ pub fn write<W: Write>(store: &Store, selection: &Selection, to: W) -> Result<W>
     ];
     for (shelf, names) in files {
         for name in names {
-            put_file(&mut writer, &format!("{}/{name}", shelf.name()), &store.path(shelf, &name))?;
+            put_file(&mut writer, &format!("{}/{name}", shelf.name()), &store.place(shelf, &name))?;
         }
     }
     writer.finish()
@@ -99,7 +99,7 @@ fn put_file<W: Write>(writer: &mut Writer<W>, name: &str, path: &Path) -> Result
 }
 
 fn put_layer<W: Write>(writer: &mut Writer<W>, store: &Store, id: &str) -> Result<()> {
-    let path = store.path(Shelf::Layers, id);
+    let path = store.place(Shelf::Layers, id);
     let name = format!("layers/{id}");
     writer.entry(&Entry::directory(&name))?;
     for file in ["manifest", "flattened"] {

@@ -64,7 +64,7 @@ impl Check<'_> {
     fn files(&mut self, shelf: Shelf) -> Result<()> {
         for name in self.store.list(shelf)? {
             self.findings.checked += 1;
-            if !matches!(self.store.get(shelf, &name)?, Found::Whole(_)) {
+            if !matches!(self.store.get_own(shelf, &name)?, Found::Whole(_)) {
                 remove_path(&self.store.path(shelf, &name))?;
                 self.findings.removed.push(format!("{}/{name}", shelf.name()));
             }
@@ -93,15 +93,19 @@ impl Check<'_> {
         let mut complete = BTreeSet::new();
         self.shelf(Shelf::States, |id| {
             let state = store.state(id)?;
-            let has_layers = state.layers.iter().all(|layer| layers.contains(layer));
+            let has = |layer: &Id| layers.contains(layer) || store.is_lent(Shelf::Layers, &layer.to_string());
+            let has_layers = state.layers.iter().all(has);
             Ok(state.id() == *id && has_layers && is_complete(store, &state.root, nodes, &mut complete)?)
         })
     }
 
     fn transitions(&mut self, states: &BTreeSet<Id>) -> Result<()> {
         let store = self.store;
-        self.shelf(Shelf::Transitions, |key| match store.get(Shelf::Transitions, &key.to_string())? {
-            Found::Whole(bytes) => Ok(states.contains(&Transition::from_bytes(&bytes)?.head.to)),
+        self.shelf(Shelf::Transitions, |key| match store.get_own(Shelf::Transitions, &key.to_string())? {
+            Found::Whole(bytes) => {
+                let to = Transition::from_bytes(&bytes)?.head.to;
+                Ok(states.contains(&to) || store.is_lent(Shelf::States, &to.to_string()))
+            }
             _ => Ok(false),
         })
         .map(drop)
@@ -111,7 +115,8 @@ impl Check<'_> {
         for name in self.store.list(Shelf::Sessions)? {
             self.findings.checked += 1;
             let steps = journal::look(self.store, &name)?;
-            if steps.last().is_none_or(|last| !states.contains(&last.state)) {
+            let stands = |id: &Id| states.contains(id) || self.store.is_lent(Shelf::States, &id.to_string());
+            if !steps.last().is_some_and(|last| stands(&last.state)) {
                 self.findings.stranded.push(name);
             }
         }
@@ -132,7 +137,7 @@ fn is_complete(
         if complete.contains(&id) {
             continue;
         }
-        if !nodes.contains(&id) && id != empty() {
+        if !nodes.contains(&id) && id != empty() && !store.is_lent(Shelf::Nodes, &id.to_string()) {
             return Ok(false);
         }
         waiting.extend(store.node(&id)?.values().filter_map(Entry::node_id));

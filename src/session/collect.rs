@@ -108,7 +108,7 @@ pub struct Collected {
 pub fn collect(store: &Store, limit: Option<u64>) -> Result<Collected> {
     let before = store.size()?;
     let states = states(store)?;
-    let weights = weights(store, &states)?;
+    let mut weights = weights(store, &states)?;
     let mut layers = BTreeMap::new();
     for name in store.list(Shelf::Layers)? {
         let size = size_below(&store.path(Shelf::Layers, &name))?;
@@ -119,6 +119,12 @@ pub fn collect(store: &Store, limit: Option<u64>) -> Result<Collected> {
     let rest = before.saturating_sub(layers.values().sum::<u64>());
     let files: u64 = weights.values().map(|weight| weight.bytes).sum();
     let candidates = candidates(store)?;
+    // A state that another store lends takes no room here.
+    for one in &candidates {
+        if !weights.contains_key(&one.to) && store.is_lent(Shelf::States, &one.to.to_string()) {
+            weights.insert(one.to, Weight::default());
+        }
+    }
     let kept_files: u64 = candidates.iter().map(|one| one.bytes).sum();
     let fixed = rest.saturating_sub(files + kept_files);
     let limit_left = limit.map(|limit| limit.saturating_sub(fixed));

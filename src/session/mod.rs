@@ -14,6 +14,7 @@ pub mod image;
 pub mod journal;
 pub mod key;
 pub mod layer;
+mod lend;
 pub mod policy;
 pub mod state;
 pub mod store;

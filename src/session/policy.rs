@@ -1,5 +1,7 @@
 //! Commands come to the same result again, or do not: what their runs have shown, and what a store makes of it.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +65,22 @@ pub struct Policy {
     pub state: Treatment,
     /// How long a result that came over the network is given to others, in seconds.
     pub network: u64,
+    /// Stores whose results are taken for own ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<PathBuf>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { sample: 0, twice: false, output: Treatment::Replay, state: Treatment::Run, network: 3600 }
+        let trust = Vec::new();
+        Self {
+            sample: 0,
+            twice: false,
+            output: Treatment::Replay,
+            state: Treatment::Run,
+            network: 3600,
+            trust,
+        }
     }
 }
 

@@ -17,10 +17,11 @@
 //! Everything is written to a draft, put on the disk, and given its name in one step, in an order in which nothing
 //! names what is not there yet. What is damaged counts as absent.
 
+use std::cell::OnceCell;
 use std::ffi::{CString, OsString};
-use std::fs::{self as files, File, OpenOptions};
+use std::fs::{self as files, File, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -103,6 +104,8 @@ pub enum Found {
 
 pub struct Store {
     root: PathBuf,
+    /// Stores whose results are taken for own ones; looked up when first something is not here.
+    pub(super) lenders: OnceCell<Vec<Store>>,
 }
 
 /// A lock, held until it is dropped or this process ends.
@@ -135,7 +138,17 @@ impl Store {
         Shelf::ALL.iter().try_for_each(|shelf| make(&root.join(shelf.name())))?;
         let version = root.join("version");
         if !version.exists() {
-            files::write(&version, VERSION).with_context(|| format!("write {version:?}"))?;
+            // Whole or not at all: half a line would be another version's.
+            let draft = root.join(Shelf::Drafts.name()).join(unique());
+            let write = || {
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+                file.write_all(VERSION.as_bytes())?;
+                file.sync_data()?;
+                trial::point("name the store's version").map_err(std::io::Error::other)?;
+                files::rename(&draft, &version)
+            };
+            write().with_context(|| format!("write {version:?}"))?;
+            sync_directory(&root)?;
         }
         Self::open(root)
     }
@@ -143,7 +156,7 @@ impl Store {
     pub fn open(root: PathBuf) -> Result<Self> {
         let version = root.join("version");
         match files::read(&version) {
-            Ok(bytes) if bytes == VERSION.as_bytes() => Ok(Self { root }),
+            Ok(bytes) if bytes == VERSION.as_bytes() => Ok(Self { root, lenders: OnceCell::new() }),
             Ok(_) => {
                 bail!("{root:?} is a session store of another version of deja: use that, or another --store")
             }
@@ -172,11 +185,11 @@ impl Store {
 
     /// The directory overlayfs mounts.
     pub fn layer(&self, id: &Id) -> PathBuf {
-        self.path(Shelf::Layers, &id.to_string()).join("tree")
+        self.place(Shelf::Layers, &id.to_string()).join("tree")
     }
 
     pub fn has(&self, shelf: Shelf, name: &str) -> bool {
-        self.path(shelf, name).exists()
+        self.path(shelf, name).exists() || self.is_lent(shelf, name)
     }
 
     /// Gives `bytes` a name, whole or not at all.
@@ -202,7 +215,15 @@ impl Store {
         written
     }
 
+    /// What is here or lent under a name.
     pub fn get(&self, shelf: Shelf, name: &str) -> Result<Found> {
+        match self.get_own(shelf, name)? {
+            Found::Whole(bytes) => Ok(Found::Whole(bytes)),
+            other => Ok(self.lent(shelf, name).map_or(other, Found::Whole)),
+        }
+    }
+
+    pub(super) fn get_own(&self, shelf: Shelf, name: &str) -> Result<Found> {
         let path = self.path(shelf, name);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
@@ -463,7 +484,7 @@ impl Store {
 
     /// The mark stands beside the layer's tree.
     pub fn is_flattened(&self, id: &Id) -> bool {
-        self.path(Shelf::Layers, &id.to_string()).join("flattened").exists()
+        self.place(Shelf::Layers, &id.to_string()).join("flattened").exists()
     }
 }
 
@@ -544,6 +565,8 @@ fn write_checked(path: &Path, shelf: Shelf, body: &[u8]) -> Result<()> {
     trial::point("write a file of the store")?;
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // Who may reach it is a matter of the directories above.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(&[header(shelf, body).as_bytes(), body].concat())?;
         file.sync_data()
     };

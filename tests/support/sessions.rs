@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 pub struct Sessions {
     directory: TempDir,
+    store: PathBuf,
 }
 
 impl Sessions {
@@ -14,7 +15,15 @@ impl Sessions {
     #[track_caller]
     pub fn empty() -> Self {
         let directory = tempfile::Builder::new().prefix("deja-session-").tempdir();
-        Self { directory: directory.expect("create a temporary directory") }
+        let directory = directory.expect("create a temporary directory");
+        let store = directory.path().join("store");
+        Self { directory, store }
+    }
+
+    /// Sessions whose store is elsewhere; its directory need not be there yet.
+    #[track_caller]
+    pub fn at(store: PathBuf) -> Self {
+        Self { store, ..Self::empty() }
     }
 
     /// A store with sessions that begin with the small root file system.
@@ -37,7 +46,7 @@ impl Sessions {
     }
 
     pub fn store(&self) -> PathBuf {
-        self.path().join("store")
+        self.store.clone()
     }
 
     /// A verb on this store; flags and words are still to come.

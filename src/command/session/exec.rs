@@ -36,18 +36,12 @@ struct Asked<'a> {
 pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> Result<i32> {
     let store = super::store(&arguments.at)?;
     let (input, digest) = input(arguments.stdin)?;
-    let command = command(arguments, digest)?;
-    let facts = command.facts();
     let mut session = Session::open(&store, &arguments.session)?;
-    let key = key::key(&session.state(), &facts);
-    let (policy, habit) = (Policy::read(&store)?, policy::habit(&store, &facts)?);
-    let shared = policy.replays(habit.class);
-    let checked = arguments.verify || policy.samples(&key, &session.name, session.position());
-    let asked = Asked { global, store: &store, arguments, command, facts, key, policy, habit };
-    let found = if shared { known(&store, &key)? } else { None };
-    if let Some(known) = found.filter(|_| !checked) {
+    let asked = Asked::of(global, &store, arguments, digest, &session)?;
+    if let Some(known) = asked.replayable(&session)? {
         return asked.hit(&mut session, &known);
     }
+    let (key, shared, checked) = (asked.key, asked.is_shared(), asked.is_checked(&session));
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
     process::default_signal(foreground::CHILD_ENDED)?;
@@ -62,6 +56,16 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
         Some(known) => asked.hit(&mut session, &known),
         None => asked.miss(&mut session, &input, shared),
     }
+}
+
+/// Replays what is asked, if that is all it takes; None: nothing was done.
+pub fn replayed(global: &Global, store: &Store, arguments: &cli::SessionExec) -> Result<Option<i32>> {
+    if arguments.stdin {
+        return Ok(None);
+    }
+    let mut session = Session::open(store, &arguments.session)?;
+    let asked = Asked::of(global, store, arguments, None, &session)?;
+    asked.replayable(&session)?.map(|known| asked.hit(&mut session, &known)).transpose()
 }
 
 /// What the words behind a session's name ask for.
@@ -127,7 +131,8 @@ pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     let transition = Transition::from_bytes(&bytes).ok();
     let now = Moment::now().since_1970();
     let transition = transition.filter(|known| known.head.is_fresh(now));
-    Ok(transition.filter(|known| store.has(Shelf::States, &known.head.to.to_string())))
+    let stands = |to: &str| store.has(Shelf::States, to) && !store.has(Shelf::Disowned, to);
+    Ok(transition.filter(|known| stands(&known.head.to.to_string())))
 }
 
 fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
@@ -161,7 +166,37 @@ struct Ran {
     _held: Held,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    fn of(
+        global: &'a Global,
+        store: &'a Store,
+        arguments: &'a cli::SessionExec,
+        stdin: Option<Id>,
+        session: &Session,
+    ) -> Result<Self> {
+        let command = command(arguments, stdin)?;
+        let facts = command.facts();
+        let key = key::key(&session.state(), &facts);
+        let (policy, habit) = (Policy::read(store)?, policy::habit(store, &facts)?);
+        Ok(Self { global, store, arguments, command, facts, key, policy, habit })
+    }
+
+    /// Whether a result is everybody's.
+    fn is_shared(&self) -> bool {
+        self.policy.replays(self.habit.class)
+    }
+
+    /// Whether a known result is to be compared with another run.
+    fn is_checked(&self, session: &Session) -> bool {
+        self.arguments.verify || self.policy.samples(&self.key, &session.name, session.position())
+    }
+
+    /// What is known and can be replayed as it is.
+    fn replayable(&self, session: &Session) -> Result<Option<Transition>> {
+        let found = if self.is_shared() { known(self.store, &self.key)? } else { None };
+        Ok(found.filter(|_| !self.is_checked(session)))
+    }
+
     fn hit(&self, session: &mut Session, known: &Transition) -> Result<i32> {
         let held = self.store.share()?;
         let head = &known.head;
@@ -179,6 +214,11 @@ impl Asked<'_> {
 
     /// Runs the command from the state `from`.
     fn run(&self, from: Id, input: &OwnedFd, quiet: bool) -> Result<Ran> {
+        if process::effective_uid() != 0 {
+            bail!(
+                "nobody has run this from here yet, and only root can: others replay what was run (docs/session.md)"
+            );
+        }
         let mut state = self.store.state(&from)?;
         if state.layers.len() > LONGEST_CHAIN {
             let _held = self.store.share()?;

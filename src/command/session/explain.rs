@@ -63,7 +63,7 @@ pub fn run(arguments: &cli::SessionExplain) -> Result<()> {
 
 fn heads(store: &Store) -> Result<Vec<Head>> {
     let mut heads = Vec::new();
-    for name in store.list(Shelf::Transitions)? {
+    for name in store.list_all(Shelf::Transitions)? {
         if let Found::Whole(bytes) = store.get(Shelf::Transitions, &name)? {
             heads.extend(Transition::from_bytes(&bytes).map(|transition| transition.head));
         }

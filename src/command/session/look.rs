@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::capture::write_all;
 use super::image;
 use super::moves::resolve;
+use super::room::{self, Wanted};
 use crate::cli::{self, StateForm};
 use crate::command::fair::table;
 use crate::session::layer::Origin;
@@ -183,6 +184,7 @@ pub fn export(arguments: &cli::SessionExport) -> Result<()> {
     let failed = || format!("export state {}", state.id().short());
     match arguments.format {
         StateForm::Tree => export_tree(&store, &state, &arguments.path)?,
+        StateForm::Bundle => export_bundle(&store, &state, &arguments.path)?,
         form => {
             let reference = image::reference(arguments.name.as_deref(), &state)?;
             image::export(&store, &state, form, &arguments.path, &reference).with_context(failed)?;
@@ -209,6 +211,27 @@ fn export_tree(store: &Store, state: &State, path: &Path) -> Result<()> {
         bail!("export state {}: the copy differs; \"session verify\" checks the store", state.id().short());
     }
     Ok(())
+}
+
+/// A root file system and a config.json that runs a shell where the session stands.
+fn export_bundle(store: &Store, state: &State, path: &Path) -> Result<()> {
+    std::fs::create_dir(path).with_context(|| format!("create {path:?}"))?;
+    export_tree(store, state, &path.join("rootfs"))?;
+    let config = room::config(&Wanted {
+        cgroup: None,
+        root: Path::new("rootfs"),
+        cwd: &state.context.cwd,
+        program: None,
+        words: vec!["/bin/sh".to_owned()],
+        environment: state.context.with(&[]),
+        umask: state.context.umask,
+        uid: 0,
+        gid: 0,
+        network: false,
+        resolver: None,
+    })?;
+    let file = path.join("config.json");
+    std::fs::write(&file, config).with_context(|| format!("write {file:?}"))
 }
 
 /// The nodes of the store, and those of a copy that is in no store.

@@ -35,7 +35,7 @@ use crate::sys::process::effective_uid;
 pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32>> {
     match verb {
         Verb::SessionExec(words) => return exec::run(global, words, argv).map(Some),
-        Verb::SessionShell(words) => return shell::run(words, argv).map(Some),
+        Verb::SessionShell(words) => return shell::run(global, words, argv).map(Some),
         Verb::SessionInside(arguments) => inside::run(arguments),
         Verb::SessionNew(arguments) => new::run(arguments),
         Verb::SessionList(arguments) => list::run(arguments),

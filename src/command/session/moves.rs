@@ -101,7 +101,7 @@ pub fn resolve(store: &Store, text: &str) -> Result<Id> {
         bail!("{text:?} is neither a session nor the id of a state");
     }
     let lower = text.to_ascii_lowercase();
-    let names = store.list(Shelf::States)?;
+    let names = store.list_all(Shelf::States)?;
     let found: Vec<Id> =
         names.iter().filter(|name| name.starts_with(&lower)).filter_map(|name| Id::parse(name)).collect();
     match found.as_slice() {

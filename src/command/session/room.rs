@@ -94,10 +94,12 @@ fn own_mounts() -> Result<()> {
 
 /// What the container of a command is.
 pub struct Wanted<'w> {
-    pub id: &'w str,
+    /// Where its cgroup is; None: whoever runs it decides.
+    pub cgroup: Option<String>,
     pub root: &'w Path,
+    pub cwd: &'w str,
     /// deja's own file, for process 1.
-    pub program: &'w Path,
+    pub program: Option<&'w Path>,
     pub words: Vec<String>,
     pub environment: Vec<String>,
     pub umask: u32,
@@ -132,13 +134,13 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
     let kinds = ["pid", "network", "ipc", "uts", "mount", "cgroup"];
     let kinds = kinds.iter().filter(|kind| !(wanted.network && **kind == "network"));
     let namespaces: Vec<Value> = kinds.map(|kind| json!({"type": kind})).collect();
-    let value = json!({
-        "ociVersion": "1.2.0",
+    let mut value = json!({
+        "ociVersion": "1.0.2",
         "process": {
             "user": {"uid": wanted.uid, "gid": wanted.gid, "umask": wanted.umask},
             "args": wanted.words,
             "env": wanted.environment,
-            "cwd": "/",
+            "cwd": wanted.cwd,
             "capabilities": {"bounding": CAPABILITIES, "effective": privileged, "permitted": privileged},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}, {"type": "RLIMIT_CORE", "hard": 0, "soft": 0}]
         },
@@ -146,7 +148,6 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
         "hostname": "deja",
         "mounts": mounts(wanted),
         "linux": {
-            "cgroupsPath": format!("/deja-session/{}", wanted.id),
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": namespaces,
             "maskedPaths": [
@@ -157,6 +158,9 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
         }
     });
+    if let Some(cgroup) = &wanted.cgroup {
+        value["linux"]["cgroupsPath"] = json!(cgroup);
+    }
     serde_json::to_vec(&value).context("write config.json")
 }
 
@@ -172,11 +176,14 @@ fn mounts(wanted: &Wanted) -> Value {
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-         "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
-        {"destination": super::inside::PROGRAM, "type": "bind", "source": wanted.program,
-         "options": ["bind", "ro", "nosuid", "nodev"]}
+         "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
     ]);
-    if let (Some(list), Some(source)) = (mounts.as_array_mut(), &wanted.resolver) {
+    let Some(list) = mounts.as_array_mut() else { return mounts };
+    if let Some(source) = wanted.program {
+        list.push(json!({"destination": super::inside::PROGRAM, "type": "bind", "source": source,
+            "options": ["bind", "ro", "nosuid", "nodev"]}));
+    }
+    if let Some(source) = &wanted.resolver {
         list.push(json!({"destination": RESOLVER, "type": "bind", "source": source,
             "options": ["bind", "ro", "nosuid", "nodev", "noexec"]}));
     }

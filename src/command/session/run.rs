@@ -66,9 +66,10 @@ pub fn run(
     let place = tree::find(store, &state.root, room::RESOLVER)?;
     let resolver = if command.network { resolver(store, state, place.as_ref())? } else { None };
     let config = room::config(&Wanted {
-        id: &id,
+        cgroup: Some(format!("/deja-session/{id}")),
         root: &overlay.merged,
-        program: &program(store)?,
+        cwd: "/",
+        program: Some(&program(store)?),
         words: words(state, command),
         environment: state.context.with(&command.environment),
         umask: state.context.umask,
@@ -251,7 +252,13 @@ fn program(store: &Store) -> Result<PathBuf> {
         std::fs::copy(own, &copy).with_context(|| format!("copy {own:?} to {copy:?}"))?;
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o555))
             .with_context(|| format!("change the mode of {copy:?}"))?;
-        std::fs::rename(&copy, &path).with_context(|| format!("write {path:?}"))?;
+        let written = std::fs::File::open(&copy).with_context(|| format!("open {copy:?}"))?;
+        file::sync(&written).with_context(|| format!("put {copy:?} on the disk"))?;
+        // Others may be mounting the one that is there: it must not be replaced.
+        match std::fs::hard_link(&copy, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (),
+            result => result.with_context(|| format!("write {path:?}"))?,
+        }
     }
     Ok(path)
 }

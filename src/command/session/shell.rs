@@ -1,29 +1,31 @@
 //! `session shell`: a prompt at which lines are commands of a session.
 //!
-//! Each line is a `session exec` of its own, so that it is interrupted, kept and replayed like any other. At a terminal
-//! the line can be edited; the history is the session's, and names are completed from its state, where nothing runs.
+//! Each line is a `session exec`: what is known is replayed by the prompt itself, anything else is a deja of its own, so
+//! that it is interrupted and kept like any other. At a terminal the line can be edited; the history is the session's, and names are completed from its state, where nothing runs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::BufRead;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::capture::write_all;
+use super::exec;
 use super::line::{self, Event, Keys, Line};
-use crate::cli;
+use crate::cli::{self, Global, Verb};
 use crate::session::journal::{self, Act, Step};
 use crate::session::state::State;
 use crate::session::store::Store;
 use crate::session::tree::{self, Entry, Node, Nodes};
 use crate::sys::process::{self, SignalSet};
 use crate::sys::{borrow, fs, terminal};
+use crate::{error, log};
 
 /// Keys of the terminal for whoever runs in front, which is not the prompt.
 const INTERRUPT: i32 = 2;
 const QUIT: i32 = 3;
 
-pub fn run(arguments: &cli::SessionShell, argv: &[OsString]) -> Result<i32> {
+pub fn run(global: &Global, arguments: &cli::SessionShell, argv: &[OsString]) -> Result<i32> {
     if arguments.at.json {
         bail!("session shell speaks to people and has no --json: session exec has");
     }
@@ -32,6 +34,7 @@ pub fn run(arguments: &cli::SessionShell, argv: &[OsString]) -> Result<i32> {
     let steps = journal::look(&store, &arguments.session)?;
     let begin = argv.iter().position(|word| word == "session").unwrap_or(argv.len());
     let mut shell = Shell {
+        global,
         store,
         session: &arguments.session,
         before: &argv[1usize.min(begin)..begin],
@@ -47,6 +50,7 @@ pub fn run(arguments: &cli::SessionShell, argv: &[OsString]) -> Result<i32> {
 }
 
 struct Shell<'a> {
+    global: &'a Global,
     store: Store,
     session: &'a str,
     /// The flags in front of the verb.
@@ -116,9 +120,28 @@ impl Shell<'_> {
             }
             Asked::Help => super::super::print(HELP)?,
             Asked::Verb(verb, words) => drop(self.call(verb, &words)?),
-            Asked::Command => self.code = self.call("exec", &["-c", text])?,
+            Asked::Command => self.code = self.command(text)?,
         }
         Ok(true)
+    }
+
+    /// What is known is replayed here; anything else is a deja of its own.
+    fn command(&self, text: &str) -> Result<i32> {
+        let place = [OsStr::new("--store"), self.store.root().as_os_str()];
+        let words = ["deja", "session", "exec"].map(OsStr::new).into_iter().chain(place);
+        let words = words.chain([self.session, "-c", text].map(OsStr::new)).map(OsStr::to_owned);
+        let invocation = cli::parse(words).map_err(|misuse| misuse.error)?;
+        let Verb::SessionExec(arguments) = &invocation.verb else {
+            bail!("session exec was understood as another verb")
+        };
+        match exec::replayed(self.global, &self.store, arguments) {
+            Ok(Some(code)) => Ok(code),
+            Ok(None) => self.call("exec", &["-c", text]),
+            Err(failure) => {
+                log::error(&error::sentence(&failure));
+                Ok(super::super::failure_code(&invocation.verb))
+            }
+        }
     }
 
     /// Runs a verb of sessions on this one.

@@ -1,8 +1,9 @@
 //! What a store makes of results that may be wrong: `session policy` and `session disown`.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::moves::resolve;
@@ -19,22 +20,41 @@ pub fn policy(arguments: &cli::SessionPolicy) -> Result<()> {
     if policy != before {
         policy.write(&store)?;
     }
+    arguments.readable.map_or(Ok(()), |choice| store.open_to_others(choice == Choice::Yes))?;
+    let readable = store.is_open_to_others()?;
     if arguments.at.json {
-        return super::print_json(&policy);
+        return super::print_json(&Told { policy, readable });
     }
+    let trusted: String = policy.trust.iter().map(|path| format!("trust    {}\n", path.display())).collect();
     let word = |treatment| if treatment == Treatment::Replay { "replay" } else { "run" };
     crate::command::print(&format!(
         "sample   {}  hits of a hundred that are run again and compared\n\
          twice    {}  a first run is followed by a second and compared\n\
          output   {}  what happens when the output varies\n\
          state    {}  what happens when the state or the exit code varies\n\
-         network  {} s  how long a result that used the network is given to others\n",
+         network  {} s  how long a result that used the network is given to others\n\
+         readable {}  others of this machine may read what was run and where it led\n\
+         {trusted}",
         policy.sample,
         if policy.twice { "yes" } else { "no" },
         word(policy.output),
         word(policy.state),
-        policy.network
+        policy.network,
+        if readable { "yes" } else { "no" },
     ))
+}
+
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    policy: Policy,
+    readable: bool,
+}
+
+/// The store at `path`, as others will be looking for it.
+fn lender(path: &Path) -> Result<PathBuf> {
+    let path = std::fs::canonicalize(path).with_context(|| format!("find the store {path:?}"))?;
+    Ok(Store::open(path)?.root().to_owned())
 }
 
 fn changed(mut policy: Policy, arguments: &cli::SessionPolicy) -> Result<Policy> {
@@ -52,6 +72,20 @@ fn changed(mut policy: Policy, arguments: &cli::SessionPolicy) -> Result<Policy>
     policy.output = arguments.output.map_or(policy.output, treatment);
     policy.state = arguments.state.map_or(policy.state, treatment);
     policy.network = arguments.network.map_or(policy.network, |time| time.0.as_secs());
+    for path in &arguments.trust {
+        let path = lender(path)?;
+        if !policy.trust.contains(&path) {
+            policy.trust.push(path);
+        }
+    }
+    for path in &arguments.distrust {
+        let known = policy.trust.len();
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        policy.trust.retain(|trusted| *trusted != real);
+        if policy.trust.len() == known {
+            bail!("{path:?} is not trusted");
+        }
+    }
     Ok(policy)
 }
 
