@@ -45,6 +45,7 @@ pub struct Probe {
     threads: BTreeMap<u64, Watched>,
     /// So many looks more ask threads whether they slept.
     doubts: u32,
+    pause_us: u64,
     last: Last,
     frozen: bool,
     /// It had slept, and the last reading is about more than one sample.
@@ -92,6 +93,7 @@ impl Probe {
             cgroup,
             threads: BTreeMap::new(),
             doubts: 0,
+            pause_us: LOOK_US,
             last: Last::default(),
             frozen: false,
             woke: false,
@@ -154,10 +156,10 @@ impl Probe {
         let mut threads = None;
         if !asleep && may_have_hogs(elapsed_us, used_us.saturating_sub(before.used_us), waited_us) {
             let since = before.looked_at_us.map(|at| at_us.saturating_sub(at));
-            if before.first_look || since.is_none_or(|since| since >= LOOK_US) {
+            if before.first_look || since.is_none_or(|since| since >= self.pause_us) {
+                now.first_look = since.is_none_or(|since| since >= 2 * self.pause_us);
                 threads = self.look(since);
                 now.looked_at_us = Some(at_us);
-                now.first_look = since.is_none_or(|since| since >= 2 * LOOK_US);
             }
         }
         self.last = now;
@@ -197,7 +199,10 @@ impl Probe {
             self.threads.insert(id, watched);
         }
         let known = found.iter().any(|thread| thread.ran_ns > 0) || found.is_empty();
+        let doubted = self.doubts > 0;
         self.doubts = if explained { self.doubts.saturating_sub(1) } else { DOUBTS };
+        // What takes seconds to change need not be asked every second, and a longer time has more whole turns in it.
+        self.pause_us = if doubted && self.doubts > 0 { 4 * LOOK_US } else { LOOK_US };
         if self.doubts > 0 && found.len() <= FEW_THREADS {
             for thread in &mut found {
                 thread.slept = self.threads.get_mut(&thread.id).and_then(|watched| watched.slept(thread.id));
