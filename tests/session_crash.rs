@@ -28,19 +28,19 @@ fn without_power(
 ) {
     let place = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(place.path());
-    prepare(&Sessions::at(disk.path().join("store")));
+    prepare(&Sessions::at(disk.shown().join("store")));
     assert!(std::process::Command::new("sync").status().expect("sync").success());
     let mut done = false;
     for point in points {
         let (before, after) = (place.path().join("before"), place.path().join("after"));
         let used = disk.without_power(&before);
-        let sessions = Sessions::at(used.path().join("store"));
+        let sessions = Sessions::at(used.shown().join("store"));
         let killed = act(&sessions).trial(&format!("kill:{point}")).output();
         done = killed.code() == Some(0);
         let found = used.without_power(&after);
         // With the power on, what the killed one has left goes when somebody makes room.
         sessions.verb("gc").output();
-        look(&Sessions::at(found.path().join("store")), done, &format!("point {point}, {killed}"));
+        look(&Sessions::at(found.shown().join("store")), done, &format!("point {point}, {killed}"));
         if done {
             break;
         }
@@ -133,7 +133,7 @@ fn on_a_disk_that_is_really_full_a_command_is_not_kept_and_with_room_it_is() {
     requires!(bed, overlay);
     let place = tempfile::tempdir().expect("a directory");
     let disk = Disk::in_memory(place.path(), 64 << 10);
-    let sessions = Sessions::at(disk.path().join("store"));
+    let sessions = Sessions::at(disk.shown().join("store"));
     sessions.begin("ada");
     sessions.shell("ada", "true").ok();
     let before = sessions.state("ada");

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 /// An ext4 of 128 MiB without a file in it. Making one takes tools that not every bed has.
 const EMPTY: &[u8] = include_bytes!("../data/ext4.zst");
 
-/// A mounted file system, in a file `path` and shown at `shown`.
+/// A mounted file system, in a `file` and `shown` somewhere.
 pub struct Disk {
-    path: PathBuf,
+    file: PathBuf,
     shown: PathBuf,
 }
 
@@ -29,7 +29,7 @@ impl Disk {
     /// A tmpfs of `kib` KiB.
     #[track_caller]
     pub fn in_memory(place: &Path, kib: u64) -> Self {
-        let disk = Self { path: place.join("memory"), shown: place.join("shown") };
+        let disk = Self { file: place.join("memory"), shown: place.join("shown") };
         std::fs::create_dir(&disk.shown).expect("a directory");
         mount(&["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"], &disk.shown);
         disk
@@ -40,10 +40,10 @@ impl Disk {
         std::fs::create_dir_all(&shown).expect("a directory");
         let file = path.to_str().expect("a path").to_owned();
         mount(&["-t", "ext4", "-o", "loop,commit=300", &file], &shown);
-        Self { path, shown }
+        Self { file: path, shown }
     }
 
-    pub fn path(&self) -> &Path {
+    pub fn shown(&self) -> &Path {
         &self.shown
     }
 
@@ -53,7 +53,7 @@ impl Disk {
     pub fn without_power(&self, place: &Path) -> Self {
         std::fs::create_dir_all(place).expect("a directory");
         let path = place.join("disk");
-        write_sparse(&path, &std::fs::read(&self.path).expect("read the disk"));
+        write_sparse(&path, &std::fs::read(&self.file).expect("read the disk"));
         Self::show(path, place.join("shown"))
     }
 
