@@ -1,7 +1,7 @@
 //! `scripts/install` and `scripts/package`: everything in place, nothing of others overwritten, all of it removed.
 
 mod support;
-use support::{Deja, Finished, binary, requires};
+use support::{Deja, Finished, World, binary, requires};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +93,37 @@ fn what_is_somebody_else_s_is_left_alone() {
         .arg("--binary")
         .arg(binary())
         .fails();
+}
+
+#[test]
+fn what_containers_need_is_not_removed_under_them() {
+    requires!(vm, engine "podman", tool "sha256sum");
+    let world = World::new();
+    world.ok("rm /etc/containers/containers.conf.d/50-deja.conf /etc/docker/daemon.json");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install");
+    let install = |flags: &str| world.command(&format!("{} --prefix /run/prefix {flags}", script.display()));
+    let files = |places: &str| world.ok(&format!("find {places} ! -type d -exec sha256sum {{}} + | sort"));
+    let engines = "/etc/containers /etc/docker /etc/containerd";
+    let before = files(engines);
+    install("--engine podman --engine docker --binary /usr/local/bin/deja").ok();
+    let installed = files(&format!("/run/prefix {engines}"));
+    world.import("podman");
+    let runtime = "podman info --format '{{.Host.OCIRuntime.Name}} {{.Host.OCIRuntime.Path}}'";
+    assert_eq!(world.ok(runtime), "deja /run/prefix/bin/deja");
+
+    world.ok("podman run --detach --name web busy sleep 1000");
+    install("--uninstall").fails().assert_says("1 containers are deja's still: remove them first");
+    assert_eq!(files(&format!("/run/prefix {engines}")), installed);
+    world.ok("podman rm --force --time 0 web");
+    // Users' containers need the binary as much as root's.
+    world.ok("mkdir -p /run/user/1000/deja/web && touch /run/user/1000/deja/web/record.json");
+    install("--uninstall").fails().assert_says("1 containers are deja's still");
+    world.ok("rm -r /run/user");
+    install("--uninstall").ok().assert_says("removed; 0 files kept");
+    assert_eq!(files(engines), before, "what others wrote is as it was");
+    assert_eq!(files("/run/prefix"), "");
+    assert!(world.ok(runtime).starts_with("crun "), "podman's own default is back");
+    install("--uninstall").fails().assert_says("nothing was installed");
 }
 
 #[test]

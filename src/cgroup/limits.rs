@@ -225,7 +225,8 @@ fn swap_max(memory: &Memory, facts: &Facts) -> Result<Option<String>> {
     Ok(match memory.swap.unwrap_or(0) {
         // Without a limit on memory there is none on both.
         0 if asked == -1 => Some("max".to_owned()),
-        0 => None,
+        // Beside a limit zero says nothing, as with engines that send every number; alone it can only mean no swap.
+        0 => (memory.swap.is_some() && memory.limit.is_none()).then(|| "0".to_owned()),
         -1 => Some("max".to_owned()),
         swap if swap < 0 => bail!("invalid memory.swap {swap}"),
         swap if asked == -1 => Some(swap.to_string()),

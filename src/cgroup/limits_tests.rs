@@ -88,6 +88,8 @@ fn memory_values() {
     check(&[
         (r#"{"memory": {}}"#, ""),
         (r#"{"memory": {"limit": 0, "swap": 0, "reservation": 0}}"#, ""),
+        (r#"{"memory": {"limit": 1000, "swap": 0}}"#, r#"memory.max = "1000""#),
+        (r#"{"memory": {"swap": 0}}"#, r#"memory.swap.max = "0""#),
         (r#"{"memory": {"limit": 1000}}"#, r#"memory.max = "1000""#),
         (r#"{"memory": {"limit": -1}}"#, r#"memory.swap.max = "max"; memory.max = "max""#),
         (r#"{"memory": {"reservation": 500}}"#, r#"memory.low = "500""#),

@@ -98,6 +98,9 @@ impl fmt::Display for Step {
             Step::NewSession => f.write_str("start a session"),
             Step::Processors(None) => f.write_str("reset the CPU affinity"),
             Step::Processors(Some(_)) => f.write_str("set the CPU affinity"),
+            Step::JoinKeyring { name, label: Some(label), .. } => {
+                write!(f, "join session keyring {name:?} with the SELinux label {label:?}")
+            }
             Step::JoinKeyring { name, .. } => write!(f, "join session keyring {name:?}"),
             Step::Hostname(name) => write!(f, "set hostname {name:?}"),
             Step::Domainname(name) => write!(f, "set domainname {name:?}"),
@@ -159,6 +162,11 @@ impl Step {
             }
             Step::JoinKeyring { .. } if denied => {
                 "a keyring of this name belongs to somebody else, or keyctl is forbidden here: use --no-new-keyring"
+            }
+            Step::JoinKeyring { label: Some(_), .. } | Step::SelinuxLabel(_)
+                if fault.errno == Errno::INVAL =>
+            {
+                "the loaded SELinux policy has no such label"
             }
             Step::Scheduler(_) | Step::IoPriority(_) if denied => "this needs CAP_SYS_NICE",
             Step::Scheduler(_) if fault.errno == Errno::BUSY => {

@@ -46,6 +46,10 @@ impl FileSystem {
         }
     }
 
+    pub fn is_labelled(&self) -> bool {
+        self.label.is_some() || self.settings.iter().any(|setting| setting.key.as_c_str() == c"context")
+    }
+
     /// Writes the settings as one text if they can only be given like that, as an overlay's long list of layers.
     pub fn with_text(mut self) -> anyhow::Result<Self> {
         let long =

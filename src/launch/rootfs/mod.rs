@@ -152,6 +152,12 @@ impl Step {
             Step::Mount(mount) if mount.target.rigid && is_link => {
                 Some("it must be mounted on ordinary directory")
             }
+            Step::Mount(mount) if fault.errno == Errno::INVAL => match &mount.make {
+                Make::FileSystem(made) if made.is_labelled() => {
+                    Some("linux.mountLabel must be a label of the loaded SELinux policy")
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
