@@ -25,16 +25,17 @@ pub use shared::{Global, Launch, Limits, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
     Bytes, CgroupManager, CgroupsMode, Choice, Compression, Format, Grouping, Interval, Level, LogFormat,
-    NetworkLock, SIGNALS, SharePolicy, Signal, SortKey, StateForm, Switch, UserSpec, Variation,
-    WeightMeaning,
+    NetworkLock, Permissions, SIGNALS, SharePolicy, Signal, SortKey, StateForm, Switch, UserSpec, Variation,
+    WeightMeaning, WindowSize,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,
     FairSimulate, FairStatus, Features, Help, Kill, List, Man, Mounts, PAGES, Pause, Ps, Restore, Resume,
-    Run, SessionBackup, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionExec,
-    SessionExplain, SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs,
-    SessionNew, SessionPolicy, SessionRename, SessionRestore, SessionShell, SessionStats, SessionTree,
-    SessionUndo, SessionVerify, Spec, Start, State, Top, Update, Verb,
+    Run, SessionBackup, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionEdit,
+    SessionExec, SessionExplain, SessionExport, SessionGc, SessionGoto, SessionInside, SessionList,
+    SessionLog, SessionLs, SessionNew, SessionPolicy, SessionPut, SessionRename, SessionRestore,
+    SessionSettle, SessionShell, SessionStats, SessionTree, SessionUndo, SessionVerify, SessionWatch, Spec,
+    Start, State, Top, Update, Verb,
 };
 
 use table::{FlagSet, Given};

@@ -131,6 +131,32 @@ impl Value for UserSpec {
     }
 }
 
+/// The permissions of a file, as chmod takes them in digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permissions(pub u32);
+
+impl Value for Permissions {
+    fn read(given: OsString) -> Result<Self, String> {
+        let digits = text(&given)?;
+        let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o7777);
+        mode.map(Self).ok_or_else(|| "it must be permissions in octal digits, as 0644".to_owned())
+    }
+}
+
+/// Rows and columns of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowSize(pub u32, pub u32);
+
+impl Value for WindowSize {
+    fn read(given: OsString) -> Result<Self, String> {
+        let parts = text(&given)?.split_once('x').map(|(rows, columns)| (rows.parse(), columns.parse()));
+        match parts {
+            Some((Ok(rows @ 1..=9999), Ok(columns @ 1..=9999))) => Ok(Self(rows, columns)),
+            _ => Err("it must be rows and columns of a terminal, as 24x80".to_owned()),
+        }
+    }
+}
+
 /// A signal by number, name, or name without `SIG`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub i32);

@@ -16,17 +16,17 @@ use super::value::{
 use crate::error::Failure;
 
 pub use session::{
-    SessionBackup, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionExec,
-    SessionExplain, SessionExport, SessionGc, SessionGoto, SessionInside, SessionList, SessionLog, SessionLs,
-    SessionNew, SessionPolicy, SessionRename, SessionRestore, SessionShell, SessionStats, SessionTree,
-    SessionUndo, SessionVerify,
+    SessionBackup, SessionBranch, SessionCat, SessionClose, SessionDiff, SessionDisown, SessionEdit,
+    SessionExec, SessionExplain, SessionExport, SessionGc, SessionGoto, SessionInside, SessionList,
+    SessionLog, SessionLs, SessionNew, SessionPolicy, SessionPut, SessionRename, SessionRestore,
+    SessionSettle, SessionShell, SessionStats, SessionTree, SessionUndo, SessionVerify, SessionWatch,
 };
 
 // In the order help shows them.
 verbs! {
     Create, Start, Run, Exec, State, List, Ps, Kill, Delete, Pause, Resume, Update, Events, Spec,
     Features, Doctor, Checkpoint, Restore, Mounts, Top, FairSimulate, FairRun, FairRestore, FairSet,
-    FairStatus, FairPlot, SessionNew, SessionExec, SessionShell, SessionList, SessionLog, SessionUndo,
+    FairStatus, FairPlot, SessionNew, SessionExec, SessionPut, SessionEdit, SessionShell, SessionWatch, SessionSettle, SessionList, SessionLog, SessionUndo,
     SessionGoto, SessionBranch, SessionRename, SessionClose, SessionDiff, SessionLs, SessionCat,
     SessionExport, SessionBackup, SessionRestore, SessionExplain, SessionPolicy, SessionDisown,
     SessionTree, SessionStats, SessionVerify, SessionGc, SessionInside, Help, Completion, Man,

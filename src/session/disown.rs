@@ -67,7 +67,7 @@ pub fn survey(store: &Store) -> Result<(Vec<Edge>, BTreeSet<Id>)> {
     }
     for name in store.list(Shelf::Sessions)? {
         let steps = journal::look(store, &name)?;
-        let moves = steps.windows(2).filter(|pair| pair[1].act == Act::Once);
+        let moves = steps.windows(2).filter(|pair| matches!(pair[1].act, Act::Once | Act::Settled));
         edges.extend(moves.map(|pair| Edge { from: pair[0].state, to: pair[1].state, key: None }));
     }
     let states = store.list(Shelf::States)?;

@@ -26,13 +26,17 @@ pub enum Act {
     Run,
     /// A run whose result is not kept for others.
     Once,
+    /// A run that left processes, which go on: the session stands where it stood until they are gone.
+    Live,
+    /// They are gone, and this is what they and the command led to.
+    Settled,
     Undo,
     Goto,
 }
 
 impl Act {
     pub fn is_command(self) -> bool {
-        matches!(self, Act::Hit | Act::Run | Act::Once)
+        matches!(self, Act::Hit | Act::Run | Act::Once | Act::Live)
     }
 
     pub fn word(self) -> &'static str {
@@ -41,6 +45,8 @@ impl Act {
             Act::Hit => "hit",
             Act::Run => "run",
             Act::Once => "once",
+            Act::Live => "live",
+            Act::Settled => "settled",
             Act::Undo => "undo",
             Act::Goto => "goto",
         }

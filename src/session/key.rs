@@ -45,10 +45,12 @@ pub struct Command {
     pub stdin: Option<Id>,
     /// It has the machine's own network.
     pub network: bool,
+    /// Rows and columns of its terminal; None: it has none.
+    pub terminal: Option<(u32, u32)>,
 }
 
 /// Raised when containers of sessions change in a way that programs can see.
-const EPOCH: &str = "1";
+const EPOCH: &str = "2";
 
 /// A name and a value; names may repeat.
 pub type Fact = (String, String);
@@ -70,7 +72,8 @@ impl Command {
         push("working directory", self.cwd.clone().unwrap_or_default());
         push("user", format!("{}:{}", self.uid, self.gid));
         push("standard input", self.stdin.map_or_else(|| "empty".to_owned(), |id| id.to_string()));
-        push("terminal", "none".to_owned());
+        let size = |(rows, columns)| format!("{rows} rows, {columns} columns");
+        push("terminal", self.terminal.map_or_else(|| "none".to_owned(), size));
         push("network", if self.network { "the machine's" } else { "none" }.to_owned());
         facts
     }
@@ -120,6 +123,7 @@ mod tests {
             gid: 0,
             stdin: None,
             network: false,
+            terminal: None,
         }
     }
 
@@ -137,6 +141,8 @@ mod tests {
             Command { uid: 1, ..base.clone() },
             Command { gid: 1, ..base.clone() },
             Command { network: true, ..base.clone() },
+            Command { terminal: Some((24, 80)), ..base.clone() },
+            Command { terminal: Some((80, 24)), ..base.clone() },
             Command { stdin: Some(Id::of("x", b"")), ..base.clone() },
             Command { environment: variables(&["A=1"]), ..base.clone() },
             Command { environment: variables(&["A=1", "B=2"]), ..base.clone() },
@@ -148,7 +154,7 @@ mod tests {
         keys.dedup();
         assert_eq!(keys.len(), count);
         let one = Command { environment: variables(&["B=2", "A=1"]), ..base.clone() };
-        assert_eq!(key(&state, &one.facts()), key(&state, &all[10].facts()));
+        assert_eq!(key(&state, &one.facts()), key(&state, &all[12].facts()));
     }
 
     #[test]

@@ -22,6 +22,16 @@ pub struct Piece {
     pub bytes: Vec<u8>,
 }
 
+impl Piece {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.stream as u8);
+        let micros = u64::try_from(self.after.as_micros()).unwrap_or(u64::MAX);
+        out.extend_from_slice(&micros.to_le_bytes());
+        out.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.bytes);
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub from: Id,
@@ -57,11 +67,7 @@ impl Transition {
         let mut bytes = serde_json::to_vec(&self.head).context("write a transition")?;
         bytes.push(b'\n');
         for piece in &self.output {
-            bytes.push(piece.stream as u8);
-            let micros = u64::try_from(piece.after.as_micros()).unwrap_or(u64::MAX);
-            bytes.extend_from_slice(&micros.to_le_bytes());
-            bytes.extend_from_slice(&(piece.bytes.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(&piece.bytes);
+            piece.encode(&mut bytes);
         }
         Ok(bytes)
     }

@@ -204,13 +204,30 @@ pub fn find_bytes(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option
 /// As many links may be followed on one way.
 const MOST_LINKS: usize = 40;
 
-/// The entry at `path`, of which links on the way and at the end are followed, inside the tree; None: there is none.
-pub fn follow(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Entry>> {
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Located {
+    /// From the root, which has no name, to the entry, without any link.
+    pub way: Vec<(Vec<u8>, Entry)>,
+    /// The last part of the path, where the directory is there and this name is not in it.
+    pub missing: Option<Vec<u8>>,
+}
+
+impl Located {
+    /// The path without links.
+    pub fn path(&self) -> Vec<u8> {
+        let names = self.way.iter().skip(1).map(|(name, _)| name).chain(&self.missing);
+        names.flat_map(|name| [b"/", name.as_slice()].concat()).collect()
+    }
+}
+
+/// Where `path` leads when links on the way and at the end are followed, inside the tree; None: nowhere.
+pub fn locate(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Located>> {
     let parts = |path: &[u8]| -> Vec<Vec<u8>> {
         let parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
         parts.rev().map(<[u8]>::to_vec).collect()
     };
-    let mut way = vec![root.clone()];
+    let mut way = vec![(Vec::new(), root.clone())];
     let mut waiting = parts(path);
     let mut links = 0;
     while let Some(part) = waiting.pop() {
@@ -218,11 +235,13 @@ pub fn follow(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Ent
             way.truncate((way.len() - 1).max(1));
             continue;
         }
-        let here = way.last().and_then(Entry::node_id);
+        let here = way.last().and_then(|(_, entry)| entry.node_id());
         let Some(id) = here else { return Ok(None) };
-        let Some(entry) = nodes.node(&id)?.remove(&part) else { return Ok(None) };
+        let Some(entry) = nodes.node(&id)?.remove(&part) else {
+            return Ok(waiting.is_empty().then_some(Located { way, missing: Some(part) }));
+        };
         let Kind::Link { target } = &entry.kind else {
-            way.push(entry);
+            way.push((part, entry));
             continue;
         };
         links += 1;
@@ -234,7 +253,13 @@ pub fn follow(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Ent
         }
         waiting.extend(parts(target));
     }
-    Ok(way.pop())
+    Ok(Some(Located { way, missing: None }))
+}
+
+/// The entry at `path`, of which links on the way and at the end are followed, inside the tree; None: there is none.
+pub fn follow(nodes: &dyn Nodes, root: &Entry, path: &[u8]) -> Result<Option<Entry>> {
+    let located = locate(nodes, root, path)?.filter(|located| located.missing.is_none());
+    Ok(located.and_then(|mut located| located.way.pop()).map(|(_, entry)| entry))
 }
 
 /// How a path differs between two trees.
@@ -391,6 +416,21 @@ mod tests {
             assert_eq!(follow(&shelf, &root, path.as_bytes()).unwrap(), None, "{path}");
         }
         assert_eq!(follow(&shelf, &root, b"/").unwrap(), Some(root.clone()));
+        for (path, led) in [
+            ("/bin/new", Some("/usr/bin/new")),
+            ("/bin/../bin/up", Some("/usr/bin/sh")),
+            ("new", Some("/new")),
+            ("/", Some("")),
+            ("/none/new", None),
+            ("/bin/sh/new", None),
+        ] {
+            let located = locate(&shelf, &root, path.as_bytes()).unwrap();
+            assert_eq!(
+                located.map(|located| located.path()),
+                led.map(|path| path.as_bytes().to_vec()),
+                "{path}"
+            );
+        }
     }
 
     #[test]

@@ -49,6 +49,19 @@ pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Goes on as two processes, of which the new one gets None and the other a descriptor of the new one. The new one has one
+/// thread, as deja has throughout.
+pub fn fork() -> Result<Option<OwnedFd>> {
+    // SAFETY: deja has no other thread, so that nobody holds a lock that the copy would wait for; the caller upholds
+    // this by making none.
+    let pid = unsafe { libc::fork() };
+    match Pid::from_raw(pid.max(0)) {
+        Some(child) => pidfd_open(child).map(Some),
+        None if pid == 0 => Ok(None),
+        None => Err(Call::Clone.fault(last_errno())),
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -185,6 +198,13 @@ impl SignalSet {
 /// Replaces the set of blocked signals.
 pub fn set_signal_mask(set: &SignalSet) -> Result<()> {
     set.0.thread_set_mask().map_err(|errno| Call::SignalMask.fault(Errno::from_raw_os_error(errno as i32)))
+}
+
+/// Lets a program begin with no signal blocked, whatever is blocked here.
+pub fn begin_unblocked(command: &mut std::process::Command) {
+    let unblock = || SigSet::empty().thread_set_mask().map_err(std::io::Error::from);
+    // SAFETY: between fork and exec this makes one system call, and touches no lock and no heap.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, unblock) };
 }
 
 /// Gives a signal its default action back.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use crate::cli::shared::SessionPlace;
 use crate::cli::table::{Flag, FlagSet, Given, Page, pages};
-use crate::cli::value::{Bytes, Choice, Interval, Place, Slot, StateForm, UserSpec, Variation};
+use crate::cli::value::{
+    Bytes, Choice, Interval, Permissions, Place, Slot, StateForm, UserSpec, Variation, WindowSize,
+};
 
 pages! {
     /// The files are taken into the store, where equal layers are kept once; nothing is run. The session begins in the
@@ -39,7 +41,30 @@ pages! {
         timing: bool = "timing", "", "replay with the pauses of the first run";
         verify: bool = "verify", "", "run a hit again and compare; session policy says what becomes of a result that differs";
         network: bool = "network", "", "give the command the machine's network; its result expires";
+        tty: bool = "tty" | 't', "", "give the command a terminal; its output streams become one";
+        size: Option<WindowSize> = "size", "ROWSxCOLUMNS", "the terminal's size (default: that of the own one, or 24x80)";
+        keep_background: bool = "keep-background", "", "let processes that the command leaves behind go on; the session is live until they are gone";
     }
+
+    /// The files come into the session as if a command had written them, and nothing is run: the same files put from the
+    /// same state lead to the same state. With one path, the file's content is read from the standard input. A file that
+    /// is there keeps its owner and permissions; a new one is root's.
+    SessionPut "session put" "<session> [file...] <path>";
+    "put files into a session";
+    "session put ada main.c util.c /srv";
+    with at: SessionPlace;
+    places { session: String, paths: Vec<PathBuf>, }
+    flags {
+        mode: Option<Permissions> = "mode", "MODE", "the permissions, in octal digits (default: those of the file)";
+    }
+
+    /// Starts $VISUAL, $EDITOR or vi here, with a copy of the file, and puts what was saved; a file that is not there
+    /// begins empty. When the session has moved to another content of the file meanwhile, the copy is kept and named.
+    SessionEdit "session edit" "<session> <path>";
+    "edit a file of a session";
+    "session edit ada /srv/main.c";
+    with at: SessionPlace;
+    places { session: String, path: String, } flags {}
 
     /// At a terminal the line is edited with the usual keys, the history is the session's own, and names of files and
     /// programs are completed from its state. A mark tells whether the last command was replayed (=), run (+), or run and
@@ -49,6 +74,27 @@ pages! {
     "session shell ada";
     with at: SessionPlace;
     places { session: String, } flags {}
+
+    /// Shows from its begin what a command writes that runs in the session now, whoever started it, also when another
+    /// session runs it and this one waits for the result. The exit code is the command's. When nothing runs, the last
+    /// command is told again, and that this is so.
+    SessionWatch "session watch" "<session>";
+    "see the output of what runs in a session as it happens";
+    "session watch ada";
+    with at: SessionPlace;
+    places { session: String, } flags {}
+
+    /// Ends what `session exec --keep-background` has kept running, and seals what it leads to: first with SIGTERM, after
+    /// --grace with SIGKILL. With --discard the session stays where it was before.
+    SessionSettle "session settle" "<session>";
+    "end the background processes of a session";
+    "session settle ada";
+    with at: SessionPlace;
+    places { session: String, }
+    flags {
+        discard: bool = "discard", "", "keep nothing of what they did";
+        grace: Option<Interval> = "grace", "DURATION", "time to end by themselves after SIGTERM (default: 5s)";
+    }
 
     /// Prints where each session stands and how many of its commands were hits.
     SessionList "session list" "";
@@ -167,6 +213,8 @@ pages! {
         cwd: Option<String> = "cwd", "DIR", "as for session exec";
         user: Option<UserSpec> = "user" | 'u', "UID[:GID]", "as for session exec";
         network: bool = "network", "", "as for session exec";
+        tty: bool = "tty" | 't', "", "as for session exec";
+        size: Option<WindowSize> = "size", "ROWSxCOLUMNS", "as for session exec";
     }
 
     /// Without flags, prints it. --sample and --twice say how often runs are compared with one another, --output and

@@ -4,21 +4,30 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result, bail};
 
+use super::background::{self, Keeper, Side};
+use super::capture::{Manner, Seen};
+use super::inside::Report;
 use super::replay;
-use super::run::{self, Manner};
+use super::run::{self};
 use crate::cli::{self, Global};
 use crate::command::{foreground, seal};
 use crate::error::Failure;
 use crate::session::journal::{Act, Session, Step};
 use crate::session::key::{self, Command, Fact, Program};
+use crate::session::live::{Announced, Notice};
 use crate::session::policy::{self, Class, Habit, Policy};
-use crate::session::store::{Found, Held, LONGEST_CHAIN, Shelf, Store};
+use crate::session::state::State;
+use crate::session::store::{Found, Held, LONGEST_CHAIN, Lock, Shelf, Store};
 use crate::session::transition::{Head, Stream, Transition};
 use crate::session::tree::CONTENT;
 use crate::session::{Hasher, Id};
 use crate::sys::process;
-use crate::sys::{AsFd, OwnedFd, borrow, file, fs};
+use crate::sys::{AsFd, OwnedFd, borrow, file, fs, terminal};
 use crate::time::Moment;
+use crate::trial;
+
+/// Of a terminal whose size nobody says.
+const USUAL_SIZE: (u32, u32) = (24, 80);
 
 /// Everything that is known of what is asked before it is done.
 struct Asked<'a> {
@@ -33,28 +42,52 @@ struct Asked<'a> {
     habit: Habit,
 }
 
+/// Whoever runs the command, and where others may look at it.
+struct Runner {
+    announced: Announced,
+    /// It stays when processes of the command do.
+    keeper: Option<Keeper>,
+}
+
 pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> Result<i32> {
+    refuse(arguments)?;
     let store = super::store(&arguments.at)?;
     let (input, digest) = input(arguments.stdin)?;
     let mut session = Session::open(&store, &arguments.session)?;
+    if let Some(live) = background::keeper(&store, &session.last)? {
+        process::default_signal(foreground::CHILD_ENDED)?;
+        let command = command(arguments, digest)?;
+        return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+    }
     let asked = Asked::of(global, &store, arguments, digest, &session)?;
     if let Some(known) = asked.replayable(&session)? {
         return asked.hit(&mut session, &known);
+    }
+    if process::effective_uid() != 0 {
+        bail!(
+            "nobody has run this from here yet, and only root can: others replay what was run (docs/session.md)"
+        );
     }
     let (key, shared, checked) = (asked.key, asked.is_shared(), asked.is_checked(&session));
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
     process::default_signal(foreground::CHILD_ENDED)?;
     let input = input.map_or_else(run::nothing, Ok)?;
+    let keeper = match arguments.keep_background.then(background::split).transpose()? {
+        Some(Side::Caller(code)) => return Ok(code),
+        Some(Side::Keeper(keeper)) => Some(keeper),
+        None => None,
+    };
+    let runner = Runner { announced: asked.announce(&session)?, keeper };
     if !shared {
         // Each has a run of its own, so that nobody waits for another.
-        return asked.miss(&mut session, &input, shared);
+        return asked.miss(session, None, &runner, &input);
     }
-    let _runner = store.lock(&key.to_string())?;
+    let lock = store.lock(&key.to_string())?;
     match known(&store, &key)? {
-        Some(known) if checked => asked.again(&mut session, &input, &known),
+        Some(known) if checked => asked.again(&mut session, &runner, &input, &known),
         Some(known) => asked.hit(&mut session, &known),
-        None => asked.miss(&mut session, &input, shared),
+        None => asked.miss(session, Some(lock), &runner, &input),
     }
 }
 
@@ -64,6 +97,9 @@ pub fn replayed(global: &Global, store: &Store, arguments: &cli::SessionExec) ->
         return Ok(None);
     }
     let mut session = Session::open(store, &arguments.session)?;
+    if background::keeper(store, &session.last)?.is_some() {
+        return Ok(None);
+    }
     let asked = Asked::of(global, store, arguments, None, &session)?;
     asked.replayable(&session)?.map(|known| asked.hit(&mut session, &known)).transpose()
 }
@@ -95,7 +131,36 @@ fn command(arguments: &cli::SessionExec, stdin: Option<Id>) -> Result<Command> {
         gid: user.gid.unwrap_or(0),
         stdin,
         network: arguments.network,
+        terminal: terminal(arguments.tty, arguments.size),
     })
+}
+
+/// The terminal a command gets, if it is to have one: as large as the caller's, so that what it draws fits.
+pub fn terminal(wanted: bool, size: Option<cli::WindowSize>) -> Option<(u32, u32)> {
+    let own = || terminal::size(borrow(1)).ok().filter(|(rows, columns)| *rows > 0 && *columns > 0);
+    let size = size.map(|size| (size.0, size.1));
+    wanted.then(|| size.or_else(own).unwrap_or(USUAL_SIZE))
+}
+
+/// What flags ask for that cannot be had together.
+fn refuse(arguments: &cli::SessionExec) -> Result<()> {
+    if arguments.tty && arguments.stdin {
+        return Err(Failure::usage("--tty and --stdin cannot be had together: a terminal is typed at").into());
+    }
+    if arguments.tty && arguments.keep_background {
+        return Err(Failure::usage(
+            "--tty and --keep-background cannot be had together: a terminal ends with its command",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// The terminal that somebody may type at, if the command gets one and there is somebody.
+fn keyboard(arguments: &cli::SessionExec) -> Result<Option<OwnedFd>> {
+    let typed = arguments.tty && !arguments.at.json && terminal::modes(borrow(0)).is_ok();
+    let keyboard = typed.then(|| borrow(0).try_clone_to_owned());
+    keyboard.transpose().context("duplicate the standard input")
 }
 
 /// The whole of standard input as a file, and its digest. The file takes the place of descriptor 0, so that a deja that
@@ -135,7 +200,17 @@ pub fn known(store: &Store, key: &Id) -> Result<Option<Transition>> {
     Ok(transition.filter(|known| stands(&known.head.to.to_string())))
 }
 
-fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
+/// A state whose chain of layers is short enough for something to be done in it.
+pub fn short_chain(store: &Store, id: &Id) -> Result<State> {
+    let state = store.state(id)?;
+    if state.layers.len() <= LONGEST_CHAIN {
+        return Ok(state);
+    }
+    let _held = store.share()?;
+    store.flatten(&state)
+}
+
+pub fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
     Step {
         act,
         state: head.to,
@@ -212,45 +287,114 @@ impl<'a> Asked<'a> {
         Ok(head.code)
     }
 
-    /// Runs the command from the state `from`.
-    fn run(&self, from: Id, input: &OwnedFd, quiet: bool) -> Result<Ran> {
-        if process::effective_uid() != 0 {
-            bail!(
-                "nobody has run this from here yet, and only root can: others replay what was run (docs/session.md)"
-            );
-        }
-        let mut state = self.store.state(&from)?;
-        if state.layers.len() > LONGEST_CHAIN {
-            let _held = self.store.share()?;
-            state = self.store.flatten(&state)?;
-        }
-        file::rewind(input)?;
-        let input = input.try_clone().context("duplicate the standard input")?;
-        let manner = Manner { limit: self.arguments.timeout.map(|limit| limit.0), quiet };
-        let outcome = run::run(self.global, self.store, &state, &self.command, input, &manner)?;
-        let to = self.store.keep(&outcome.state)?;
+    /// Lets others look at the command from now on.
+    fn announce(&self, session: &Session) -> Result<Announced> {
+        let notice = Notice {
+            session: session.name.clone(),
+            key: self.key,
+            shown: self.command.program.shown(),
+            at: Moment::now().seconds(),
+            pid: process::own_pid().as_raw_nonzero().get(),
+            container: None,
+        };
+        Announced::new(self.store, notice)
+    }
+
+    fn head(&self, from: Id, to: Id, code: i32) -> Head {
         let lasts = self.command.network.then_some(self.policy.network);
-        let head = Head {
+        Head {
             from,
             to,
             facts: self.facts.clone(),
             shown: self.command.program.shown(),
-            code: outcome.code,
-            micros: u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX),
-            bytes: outcome.bytes,
+            code,
+            micros: 0,
+            bytes: 0,
             at: Moment::now().seconds(),
             expires: lasts.map(|seconds| Moment::now().since_1970().saturating_add(seconds)),
+        }
+    }
+
+    /// Runs the command from the state `from`.
+    fn run(&self, from: Id, input: &OwnedFd, manner: Manner<'_>) -> Result<Ran> {
+        let state = short_chain(self.store, &from)?;
+        file::rewind(input)?;
+        let input = input.try_clone().context("duplicate the standard input")?;
+        manner.announced.map_or(Ok(()), Announced::begin)?;
+        let manner = Manner { limit: self.arguments.timeout.map(|limit| limit.0), ..manner };
+        let outcome = run::run(self.global, self.store, &state, &self.command, input, manner)?;
+        let to = self.store.keep(&outcome.state)?;
+        let head = Head {
+            micros: u64::try_from(outcome.seen.took.as_micros()).unwrap_or(u64::MAX),
+            bytes: outcome.bytes,
+            ..self.head(from, to, outcome.code)
         };
         let disowned = self.store.has(Shelf::Disowned, &to.to_string());
         let alone = outcome.alone.or(disowned.then(|| "the state it leads to was disowned".to_owned()));
         Ok(Ran { transition: Transition { head, output: outcome.seen.output }, alone, _held: outcome.held })
     }
 
-    fn miss(&self, session: &mut Session, input: &OwnedFd, shared: bool) -> Result<i32> {
-        let mut ran = self.run(session.state(), input, self.arguments.at.json)?;
+    fn miss(&self, session: Session, lock: Option<Lock>, runner: &Runner, input: &OwnedFd) -> Result<i32> {
+        let (name, from, shared) = (session.name.clone(), session.state(), lock.is_some());
+        let mut here = Some((session, lock));
+        let mut left = |container: &str, report: &Report, seen: &Seen| {
+            // Others may have the session and the key from here on.
+            here.take().map_or(Ok(()), |(session, _)| self.go_live(session, runner, container, report, seen))
+        };
+        let manner = Manner {
+            quiet: self.arguments.at.json,
+            keyboard: keyboard(self.arguments)?,
+            announced: Some(&runner.announced),
+            left: runner.keeper.is_some().then_some(&mut left),
+            ..Manner::default()
+        };
+        let ran = self.run(from, input, manner)?;
+        let code = match here {
+            Some((mut session, _lock)) => self.publish(&mut session, shared, ran, input),
+            None => {
+                let code = ran.transition.head.code;
+                background::settle_down(self.store, &name, runner.announced.id(), &ran.transition)
+                    .map(|()| code)
+            }
+        }?;
+        runner.announced.end(code)?;
+        Ok(code)
+    }
+
+    /// The command has ended, and processes of it go on: the session is live, and whoever called deja may go.
+    fn go_live(
+        &self,
+        mut session: Session,
+        runner: &Runner,
+        container: &str,
+        report: &Report,
+        seen: &Seen,
+    ) -> Result<()> {
+        trial::point("make a session live")?;
+        runner.announced.goes_on(container)?;
+        let shown = self.command.program.shown();
+        let live =
+            background::live_step(session.state(), runner.announced.id(), shown, report.code, seen.took);
+        session.step(live, true)?;
+        eprintln!(
+            "deja: it left {} behind, kept running: \"session settle {}\" ends that",
+            run::processes(report.left),
+            session.name
+        );
+        if self.arguments.at.json {
+            let head = Head {
+                micros: session.last.micros,
+                ..self.head(session.state(), session.state(), report.code)
+            };
+            replay::tell(Act::Live, &Transition { head, output: seen.output.clone() })?;
+        }
+        runner.keeper.as_ref().map_or(Ok(()), |keeper| keeper.release(report.code))
+    }
+
+    fn publish(&self, session: &mut Session, shared: bool, mut ran: Ran, input: &OwnedFd) -> Result<i32> {
         let first = self.policy.checks_first_run(&self.habit) && shared && !self.command.network;
         if first && ran.alone.is_none() {
-            let second = self.run(session.state(), input, true)?;
+            let second = self.run(session.state(), input, Manner { quiet: true, ..Manner::default() })?;
             ran.alone =
                 self.learn(&ran.transition, &second)?.filter(|(_, shared)| !shared).map(|(what, _)| what);
         }
@@ -273,8 +417,16 @@ impl<'a> Asked<'a> {
 
     /// Runs a command whose result is known once more. When it comes to another result, the store's policy says whether
     /// the first stays everybody's; otherwise it goes, and the session takes the result of its own run.
-    fn again(&self, session: &mut Session, input: &OwnedFd, known: &Transition) -> Result<i32> {
-        let ran = self.run(session.state(), input, true)?;
+    fn again(
+        &self,
+        session: &mut Session,
+        runner: &Runner,
+        input: &OwnedFd,
+        known: &Transition,
+    ) -> Result<i32> {
+        let manner = Manner { quiet: true, announced: Some(&runner.announced), ..Manner::default() };
+        let ran = self.run(session.state(), input, manner)?;
+        runner.announced.end(ran.transition.head.code)?;
         match self.learn(known, &ran)? {
             None => self.hit(session, known),
             Some((what, true)) => {

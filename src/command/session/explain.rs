@@ -34,6 +34,7 @@ pub fn run(arguments: &cli::SessionExplain) -> Result<()> {
         gid: user.gid.unwrap_or(0),
         stdin: None,
         network: arguments.network,
+        terminal: exec::terminal(arguments.tty, arguments.size),
     };
     let steps = journal::look(&store, &arguments.session)?;
     let Some(last) = steps.last() else { return Ok(()) };

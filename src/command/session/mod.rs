@@ -1,5 +1,6 @@
 //! The verbs of sessions: where `session`, which knows states, and `launch`, which runs commands, meet.
 
+mod background;
 mod backup;
 mod capture;
 mod exec;
@@ -13,12 +14,14 @@ mod log;
 mod look;
 mod moves;
 mod new;
+mod put;
 mod replay;
 mod room;
 mod run;
 mod shell;
 mod survey;
 mod trust;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,7 +39,11 @@ pub fn run(global: &Global, verb: &Verb, argv: &[OsString]) -> Result<Option<i32
     match verb {
         Verb::SessionExec(words) => return exec::run(global, words, argv).map(Some),
         Verb::SessionShell(words) => return shell::run(global, words, argv).map(Some),
+        Verb::SessionPut(arguments) => put::put(arguments),
+        Verb::SessionEdit(arguments) => put::edit(arguments),
+        Verb::SessionWatch(arguments) => return watch::run(arguments).map(Some),
         Verb::SessionInside(arguments) => inside::run(arguments),
+        Verb::SessionSettle(arguments) => background::settle(arguments),
         Verb::SessionNew(arguments) => new::run(arguments),
         Verb::SessionList(arguments) => list::run(arguments),
         Verb::SessionLog(arguments) => log::run(arguments),
@@ -81,6 +88,12 @@ pub(super) fn store_path(place: &SessionPlace) -> Result<PathBuf> {
 
 fn store(place: &SessionPlace) -> Result<Store> {
     Store::open(store_path(place)?)
+}
+
+/// The flags in front of the verb, of the whole command line.
+fn before(argv: &[OsString]) -> &[OsString] {
+    let verb = argv.iter().position(|word| word == "session").unwrap_or(argv.len());
+    &argv[1usize.min(verb)..verb]
 }
 
 /// One line of JSON, for `--json`.

@@ -1,8 +1,9 @@
 //! Moving a session without running anything: back, to another state, under another name, as two, and out.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use super::background;
 use crate::cli;
 use crate::session::Id;
 use crate::session::journal::{self, Act, Session, Step};
@@ -15,21 +16,22 @@ struct Stands {
     state: Id,
 }
 
-fn stands(json: bool, session: &str, state: Id) -> Result<()> {
+pub fn stands(json: bool, session: &str, state: Id) -> Result<()> {
     match json {
         true => super::print_json(&Stands { session: session.to_owned(), state }),
         false => crate::command::print(&format!("{}\n", state.short())),
     }
 }
 
-fn plain_step(act: Act, state: Id) -> Step {
+pub fn plain_step(act: Act, state: Id) -> Step {
     Step { act, state, at: Moment::now().seconds(), key: None, shown: String::new(), code: 0, micros: 0 }
 }
 
 pub fn undo(arguments: &cli::SessionUndo) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let mut session = Session::open(&store, &arguments.session)?;
-    let _held = store.share()?;
+    let held = store.share()?;
+    let live = background::keeper(&store, &session.last)?;
     for _ in 0..arguments.steps.unwrap_or(1) {
         let mut way = way(&session.steps()?);
         way.pop();
@@ -38,17 +40,26 @@ pub fn undo(arguments: &cli::SessionUndo) -> Result<()> {
         };
         session.step(plain_step(Act::Undo, before), true)?;
     }
-    stands(arguments.at.json, &session.name, session.state())
+    let state = session.state();
+    drop((session, held));
+    background::dismiss(live.as_ref())?;
+    stands(arguments.at.json, &arguments.session, state)
 }
 
-/// The states a session has come through to where it stands, without what was undone.
+/// The states a session has come through to where it stands, without what was undone. A live session is a state of its
+/// own for as long as it is live.
 pub fn way(steps: &[Step]) -> Vec<Id> {
     let mut way = Vec::new();
+    let mut was_live = false;
     for step in steps {
+        if was_live && step.act != Act::Undo {
+            way.pop();
+        }
         match step.act {
             Act::Undo => drop(way.pop()),
             _ => way.push(step.state),
         }
+        was_live = step.act == Act::Live;
     }
     way
 }
@@ -56,10 +67,13 @@ pub fn way(steps: &[Step]) -> Vec<Id> {
 pub fn goto(arguments: &cli::SessionGoto) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let mut session = Session::open(&store, &arguments.session)?;
-    let _held = store.share()?;
+    let held = store.share()?;
     let state = resolve(&store, &arguments.state)?;
+    let live = background::keeper(&store, &session.last)?;
     session.step(plain_step(Act::Goto, state), true)?;
-    stands(arguments.at.json, &session.name, state)
+    drop((session, held));
+    background::dismiss(live.as_ref())?;
+    stands(arguments.at.json, &arguments.session, state)
 }
 
 pub fn branch(arguments: &cli::SessionBranch) -> Result<()> {
@@ -73,6 +87,7 @@ pub fn branch(arguments: &cli::SessionBranch) -> Result<()> {
 pub fn rename(arguments: &cli::SessionRename) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let session = Session::open(&store, &arguments.session)?;
+    background::refuse(&store, &session)?;
     let state = session.state();
     session.rename(&store, &arguments.name)?;
     stands(arguments.at.json, &arguments.name, state)
@@ -82,8 +97,16 @@ pub fn close(arguments: &cli::SessionClose) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let session = Session::open(&store, &arguments.session)?;
     let state = session.state();
+    let live = background::keeper(&store, &session.last)?;
     session.close(&store)?;
+    background::dismiss(live.as_ref())?;
     stands(arguments.at.json, &arguments.session, state)
+}
+
+/// The state a session stands at, without keeping anybody from moving it.
+pub fn standing(store: &Store, name: &str) -> Result<Id> {
+    let steps = journal::look(store, name)?;
+    steps.last().map(|step| step.state).with_context(|| format!("session {name:?} has no steps"))
 }
 
 /// The fewest digits that are taken for a state's id.
@@ -131,6 +154,11 @@ mod tests {
         ];
         let steps: Vec<Step> = steps.iter().map(|(act, number)| plain_step(*act, id(*number))).collect();
         assert_eq!(way(&steps), [id(0), id(3), id(2)]);
+        let live = [(Act::New, 0), (Act::Live, 0), (Act::Live, 0), (Act::Settled, 4), (Act::Live, 4)];
+        let live: Vec<Step> = live.iter().map(|(act, number)| plain_step(*act, id(*number))).collect();
+        assert_eq!(way(&live[..3]), [id(0), id(0)]);
+        assert_eq!(way(&live[..4]), [id(0), id(4)]);
+        assert_eq!(way(&live), [id(0), id(4), id(4)]);
         assert_eq!(way(&steps[..4]), [id(0), id(1)]);
         assert_eq!(way(&steps[..5]), [id(0)]);
     }

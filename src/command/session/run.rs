@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::capture::{self, Seen};
+use super::capture::{self, Manner, Seen};
 use super::inside::{self, Report};
 use super::room::{self, Overlay, Wanted};
 use crate::cli::{self, Global};
@@ -17,7 +17,7 @@ use crate::container::Container;
 use crate::session::Id;
 use crate::session::key::{Command, Program};
 use crate::session::layer::{Finish, Origin};
-use crate::session::state::State;
+use crate::session::state::{Context as ShellContext, State};
 use crate::session::store::{Draft, Held, Sealed, Store, remove_path};
 use crate::session::tree::{self, Entry, Kind};
 use crate::spec;
@@ -42,13 +42,6 @@ pub struct Outcome {
     pub alone: Option<String>,
 }
 
-/// How a command is run, beside what it is.
-pub struct Manner {
-    pub limit: Option<Duration>,
-    /// Nothing is passed on.
-    pub quiet: bool,
-}
-
 /// Runs `command` from `state`, with `input` as its standard input.
 pub fn run(
     global: &Global,
@@ -56,13 +49,15 @@ pub fn run(
     state: &State,
     command: &Command,
     input: OwnedFd,
-    manner: &Manner,
+    mut manner: Manner<'_>,
 ) -> Result<Outcome> {
     sweep(global, store, false)?;
     let draft = store.draft()?;
     let overlay = Overlay::mount(store, state, &draft.path)?;
     let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
     let id = container_id(&name);
+    manner.container.clone_from(&id);
+    manner.terminal = command.terminal;
     let place = tree::find(store, &state.root, room::RESOLVER)?;
     let resolver = if command.network { resolver(store, state, place.as_ref())? } else { None };
     let config = room::config(&Wanted {
@@ -71,7 +66,7 @@ pub fn run(
         cwd: "/",
         program: Some(&program(store)?),
         words: words(state, command),
-        environment: state.context.with(&command.environment),
+        environment: environment(state, command),
         umask: state.context.umask,
         uid: command.uid,
         gid: command.gid,
@@ -98,6 +93,23 @@ fn resolver(store: &Store, state: &State, place: Option<&Entry>) -> Result<Optio
     Ok(std::fs::canonicalize(room::RESOLVER).ok().filter(|_| is_file && has_directory))
 }
 
+/// Programs at a terminal want to know which kind of one it is.
+const TERM: &str = "TERM=xterm";
+
+fn environment(state: &State, command: &Command) -> Vec<String> {
+    let mut all = state.context.with(&command.environment);
+    if command.terminal.is_some() && !all.iter().any(|variable| variable.starts_with("TERM=")) {
+        all.push(TERM.to_owned());
+    }
+    all
+}
+
+/// What a shell has only because of its terminal does not carry on.
+fn without_terminal(before: &ShellContext, after: ShellContext) -> ShellContext {
+    let own = |variable: &String| variable != TERM || before.environment.contains(variable);
+    ShellContext { environment: after.environment.into_iter().filter(own).collect(), ..after }
+}
+
 fn words(state: &State, command: &Command) -> Vec<String> {
     let cwd = command.cwd.as_deref().unwrap_or(&state.context.cwd);
     match &command.program {
@@ -121,16 +133,10 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
             if oom { ": it was out of memory" } else { "" }
         );
     };
-    let finish = Finish { time: Some(before.clock), sync: true, origin: Origin::Command };
     let held = store.share()?;
-    let Sealed { root, layer, bytes, .. } = store.seal(&draft.path, &before.root, finish)?;
-    let mut state = before.clone();
-    if let Some(layer) = layer {
-        state.root = root;
-        state.stack(layer);
-        state.clock += 1;
-    }
-    state.context = report.context.clone().unwrap_or(state.context);
+    let (mut state, bytes) = advance(store, &draft, before)?;
+    let context = report.context.clone().map(|context| without_terminal(&before.context, context));
+    state.context = context.unwrap_or(state.context);
     let alone = match () {
         () if slow => Some(capture::TOO_SLOW.to_owned()),
         () if oom => Some("it ran out of memory".to_owned()),
@@ -141,6 +147,19 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
         () => None,
     };
     Ok(Outcome { state, code: if slow { 124 } else { report.code }, seen, bytes, held, alone })
+}
+
+/// Seals the tree of a draft: the state it makes of the one before, and the bytes of the new layer.
+pub fn advance(store: &Store, draft: &Draft, before: &State) -> Result<(State, u64)> {
+    let finish = Finish { time: Some(before.clock), sync: true, origin: Origin::Command };
+    let Sealed { root, layer, bytes, .. } = store.seal(&draft.path, &before.root, finish)?;
+    let mut state = before.clone();
+    if let Some(layer) = layer {
+        state.root = root;
+        state.stack(layer);
+        state.clock += 1;
+    }
+    Ok((state, bytes))
 }
 
 fn killed(slow: bool) -> Report {
@@ -154,7 +173,7 @@ fn contain(
     id: &str,
     config: &[u8],
     input: OwnedFd,
-    manner: &Manner,
+    manner: Manner<'_>,
 ) -> Result<(Seen, bool)> {
     let containers = crate::command::store(global)?;
     let spec = spec::load(config).context("the config.json of a session's container")?;
@@ -164,7 +183,7 @@ fn contain(
     let request = Request { global, id, options: &options, hold: false, detached: false, manager: None };
     let foreground = Foreground::begin()?;
     let (ends, streams, theirs) = capture::ends(input)?;
-    streams.send(&ends.control)?;
+    streams.send(&ends.control, &manner)?;
     // The container's standard input is the other end of the socket; ours is nobody's from here on.
     fs::dup_inheritable(crate::sys::AsFd::as_fd(&theirs), 0)?;
     let mut room = Room::default();
@@ -176,7 +195,7 @@ fn contain(
     let pidfd = crate::sys::borrow(crate::sys::AsRawFd::as_raw_fd(&birth.launch.pidfd));
     let container = birth.settle()?;
     trial::point("follow the command")?;
-    let seen = capture::follow(&ends, pidfd, manner.limit, manner.quiet);
+    let seen = capture::follow(ends, pidfd, manner);
     if seen.is_err() {
         delete::kill(&container)?;
     }
@@ -263,6 +282,6 @@ fn program(store: &Store) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn processes(count: usize) -> String {
+pub fn processes(count: usize) -> String {
     if count == 1 { "a process".to_owned() } else { format!("{count} processes") }
 }

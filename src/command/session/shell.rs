@@ -9,9 +9,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::background;
 use super::capture::write_all;
 use super::exec;
 use super::line::{self, Event, Keys, Line};
+use super::put;
 use crate::cli::{self, Global, Verb};
 use crate::session::journal::{self, Act, Step};
 use crate::session::state::State;
@@ -32,15 +34,8 @@ pub fn run(global: &Global, arguments: &cli::SessionShell, argv: &[OsString]) ->
     let store = super::store(&arguments.at)?;
     // Fails now when there is no such session.
     let steps = journal::look(&store, &arguments.session)?;
-    let begin = argv.iter().position(|word| word == "session").unwrap_or(argv.len());
-    let mut shell = Shell {
-        global,
-        store,
-        session: &arguments.session,
-        before: &argv[1usize.min(begin)..begin],
-        colour: false,
-        code: 0,
-    };
+    let before = super::before(argv);
+    let mut shell = Shell { global, store, session: &arguments.session, before, colour: false, code: 0 };
     process::set_signal_mask(&SignalSet::of(&[INTERRUPT, QUIT]))?;
     match terminal::modes(borrow(0)).is_ok() && terminal::modes(borrow(1)).is_ok() {
         true => shell.converse(&steps)?,
@@ -63,6 +58,8 @@ struct Shell<'a> {
 const HELP: &str = "A line is a command of the session; the directory, exported variables and umask stay.\n\
     :undo [N]      take back the last command, or the last N\n\
     :log           what the session went through\n\
+    :tty TEXT      a command at a terminal of its own: an editor, a pager\n\
+    :edit FILE     edit a file of the session with your own editor\n\
     :explain TEXT  whether a command would be a hit, or why not\n\
     exit [CODE]    leave; so does control-D\n\
     Before the prompt: = it was replayed, + it ran, ~ it ran and is not kept for others.\n";
@@ -74,6 +71,8 @@ enum Asked<'l> {
     Exit(Option<i32>),
     Help,
     Verb(&'static str, Vec<&'l str>),
+    /// A command that wants a terminal.
+    Terminal(&'l str),
     Command,
 }
 
@@ -84,7 +83,9 @@ fn asked(line: &str) -> Asked<'_> {
         ["exit"] => Asked::Exit(None),
         ["exit", code] if code.parse::<u8>().is_ok() => Asked::Exit(code.parse().ok()),
         [":help" | ":"] => Asked::Help,
+        [":tty", ..] => Asked::Terminal(line.trim_start().trim_start_matches(":tty").trim()),
         [":log"] => Asked::Verb("log", Vec::new()),
+        [":edit", path] => Asked::Verb("edit", vec![path]),
         [":undo", steps @ ..] => Asked::Verb("undo", steps.to_vec()),
         [":explain", ..] => {
             Asked::Verb("explain", vec!["-c", line.trim_start().trim_start_matches(":explain").trim()])
@@ -119,7 +120,8 @@ impl Shell<'_> {
                 return Ok(false);
             }
             Asked::Help => super::super::print(HELP)?,
-            Asked::Verb(verb, words) => drop(self.call(verb, &words)?),
+            Asked::Verb(verb, words) => drop(self.call(verb, &[], &words)?),
+            Asked::Terminal(text) => self.code = self.call("exec", &["--tty"], &["-c", text])?,
             Asked::Command => self.code = self.command(text)?,
         }
         Ok(true)
@@ -136,7 +138,7 @@ impl Shell<'_> {
         };
         match exec::replayed(self.global, &self.store, arguments) {
             Ok(Some(code)) => Ok(code),
-            Ok(None) => self.call("exec", &["-c", text]),
+            Ok(None) => self.call("exec", &[], &["-c", text]),
             Err(failure) => {
                 log::error(&error::sentence(&failure));
                 Ok(super::super::failure_code(&invocation.verb))
@@ -145,19 +147,18 @@ impl Shell<'_> {
     }
 
     /// Runs a verb of sessions on this one.
-    fn call(&self, verb: &str, words: &[&str]) -> Result<i32> {
+    fn call(&self, verb: &str, flags: &[&str], words: &[&str]) -> Result<i32> {
         let mut command = Command::new("/proc/self/exe");
         command.args(self.before).args(["session", verb, "--store"]).arg(self.store.root());
-        command.arg(self.session).args(words);
+        command.args(flags).arg(self.session).args(words);
         let status = command.status().context("start deja")?;
-        Ok(status
-            .code()
-            .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0)))
+        Ok(background::exit_code(status))
     }
 
     fn converse(&mut self, steps: &[Step]) -> Result<()> {
         self.colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let shown = steps.iter().filter(|step| step.act.is_command()).map(|step| step.shown.clone());
+        let typed = |step: &&Step| step.act.is_command() && !put::is_put(&step.shown);
+        let shown = steps.iter().filter(typed).map(|step| step.shown.clone());
         // What has several lines or was cut short cannot be typed again.
         let mut line = Line::with_history(
             shown.filter(|text| !text.contains('\n') && !text.ends_with(" ...")).collect(),
@@ -196,7 +197,7 @@ impl Shell<'_> {
         let mark = match step.act {
             Act::Hit => self.paint("32", "="),
             Act::Run => self.paint("33", "+"),
-            Act::Once => self.paint("35", "~"),
+            Act::Once | Act::Live => self.paint("35", "~"),
             _ => return String::new(),
         };
         let code = if step.code == 0 { String::new() } else { self.paint("31", &format!("{} ", step.code)) };
@@ -357,6 +358,8 @@ mod tests {
             ("exit 3", Asked::Exit(Some(3))),
             ("exit", Asked::Exit(None)),
             ("exit now", Asked::Command),
+            (":tty vi f", Asked::Terminal("vi f")),
+            (":edit a.c", Asked::Verb("edit", vec!["a.c"])),
             (":undo 2", Asked::Verb("undo", vec!["2"])),
             (" :explain  make -j 2 ", Asked::Verb("explain", vec!["-c", "make -j 2"])),
             ("echo :undo", Asked::Command),

@@ -53,10 +53,10 @@ fn deeds(store: &Store) -> Result<Deeds> {
                     step.key.iter().for_each(|key| *deeds.hits.entry(*key).or_default() += 1);
                 }
                 Act::Run => counts.runs += 1,
-                Act::Once => counts.once += 1,
-                Act::Undo | Act::Goto => (),
+                Act::Once | Act::Live => counts.once += 1,
+                Act::Settled | Act::Undo | Act::Goto => (),
             }
-            if matches!(step.act, Act::Run | Act::Once) {
+            if matches!(step.act, Act::Run | Act::Once | Act::Live) {
                 counts.run_micros += step.micros;
             }
         }
