@@ -113,6 +113,8 @@ fn update_changes_what_was_given_and_nothing_else() {
         ["memory.max", "memory.swap.max", "cpu.max", "pids.max"].map(|file| web.file(file)),
         ["max", "max", "max 50000", "max"]
     );
+    web.deja("update --memory-swap 0 web").ok();
+    assert_eq!(["memory.max", "memory.swap.max"].map(|file| web.file(file)), ["max", "0"]);
 }
 
 #[test]
