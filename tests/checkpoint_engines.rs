@@ -33,11 +33,14 @@ struct Podman {
 impl Podman {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        // podman finds a runtime by its name again when it imports a checkpoint.
+        // podman asks for a runtime of the same name when it imports a checkpoint.
         let deja = directory.path().join("deja");
         std::fs::copy(binary(), &deja).expect("copy deja");
         // In /dev/shm its locks have one name for all of a machine, and other tests run beside this one.
-        let settings = "[engine]\nlock_type = \"file\"\n";
+        let settings = format!(
+            "[engine]\nlock_type = \"file\"\n[engine.runtimes]\ndeja = [{:?}]\n",
+            deja.to_string_lossy()
+        );
         std::fs::write(directory.path().join("containers.conf"), settings).expect("write containers.conf");
         let podman = Self { directory, deja };
         let import = format!("tar -C {} -c . | {} import -q - {IMAGE}", rootfs().display(), podman.words());
@@ -46,10 +49,10 @@ impl Podman {
     }
 
     fn words(&self) -> String {
-        let (place, deja) = (self.directory.path().display(), self.deja.display());
+        let place = self.directory.path().display();
         format!(
             "env CONTAINERS_CONF_OVERRIDE={place}/containers.conf podman --root {place}/root --runroot {place}/run \
-             --tmpdir {place}/tmp --runtime {deja} --cgroup-manager cgroupfs --events-backend none"
+             --tmpdir {place}/tmp --runtime deja --cgroup-manager cgroupfs --events-backend none"
         )
     }
 
@@ -86,6 +89,11 @@ impl Podman {
         let before = self.count();
         assert!(before >= least, "{least} before, {before} after");
         eventually("the count to go on", || Some(self.count()).filter(|now| *now > before))
+    }
+
+    /// The id of what its containers are made of.
+    fn image(&self) -> String {
+        self.ok(&format!("image inspect --format '{{{{.Id}}}}' {IMAGE}"))
     }
 
     fn status(&self, name: &str) -> String {
@@ -144,6 +152,50 @@ fn podman_builds_a_checkpoint_on_an_earlier_one() {
     podman.ok(&format!("container checkpoint --with-previous --export {late} one"));
     podman.ok("rm -f one");
     podman.ok(&format!("container restore --import-previous {early} --import {late}"));
+    podman.goes_on(before);
+}
+
+/// A bundle for deja alone of the config.json that podman has made. What podman keeps for a container goes with it, so
+/// the bundle has copies.
+fn bundle_of(spec: &Path, directory: &Path) {
+    let own = directory.join("own");
+    std::fs::create_dir_all(&own).expect("make a directory");
+    let text = std::fs::read_to_string(spec).expect("read what podman has made");
+    let mut spec: serde_json::Value = serde_json::from_str(&text).expect("a config.json");
+    // What podman has made an image of has a root that nobody writes to.
+    let root = directory.join("rootfs").display().to_string();
+    succeeds(&format!("cp -a {} {root} && chmod 555 {root}", rootfs().display()));
+    spec["root"]["path"] = "rootfs".into();
+    spec["linux"]["cgroupsPath"] = format!("/deja-test/archive-{}", std::process::id()).into();
+    for mount in spec["mounts"].as_array_mut().expect("mounts") {
+        let source = mount["source"].as_str().unwrap_or_default().to_owned();
+        if source.contains("/userdata/") {
+            let name = own.join(Path::new(&source).file_name().expect("a name"));
+            succeeds(&format!("cp -a {source} {}", name.display()));
+            mount["source"] = name.display().to_string().into();
+        }
+    }
+    std::fs::write(directory.join("config.json"), spec.to_string()).expect("write config.json");
+}
+
+#[test]
+fn podman_restores_from_an_image_of_a_checkpoint_that_deja_has_made() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let id = podman.ok("inspect --format '{{.Id}}' one");
+    let bundle = podman.directory.path().join("bundle");
+    bundle_of(Path::new(&podman.ok("inspect --format '{{.OCIConfigPath}}' one")), &bundle);
+    podman.ok("rm -f -t 0 one");
+
+    let deja = format!("{} --root {}", podman.deja.display(), podman.file("state"));
+    succeeds(&format!("{deja} run --detach --bundle {} {id} </dev/null >/dev/null 2>&1", bundle.display()));
+    let before = podman.goes_on(1);
+    let (archive, name) = (podman.file("image.tar"), "localhost/saved:test");
+    let image = format!("--image-name {name} --rootfs-image {IMAGE} --rootfs-image-id {}", podman.image());
+    succeeds(&format!("{deja} checkpoint --export {archive} {image} {id}"));
+    podman.ok(&format!("load --quiet --input {archive}"));
+    podman.ok(&format!("container restore {name}"));
     podman.goes_on(before);
 }
 

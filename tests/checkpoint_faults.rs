@@ -156,6 +156,19 @@ fn a_restore_that_fails_leaves_nothing() {
     wrong_at_points_of_a_restore("fail");
 }
 
+/// Moments between half a millisecond and half a second, short and long ones in turn: the next is never near the last.
+/// A variable asks for more of them.
+fn moments() -> impl Iterator<Item = Duration> {
+    const SHORTEST: f64 = 0.0005;
+    const RANGE: f64 = 1000.0;
+    let asked = std::env::var("DEJA_TEST_KILLS").ok().map(|number| number.parse().expect("a number"));
+    let number: u32 = asked.unwrap_or(8);
+    (0..number).map(|round| {
+        let place = (f64::from(round) * 0.618_034 + 0.3).fract();
+        Duration::from_secs_f64(SHORTEST * RANGE.powf(place))
+    })
+}
+
 #[test]
 fn a_deja_that_is_killed_at_any_moment_of_a_checkpoint_loses_nothing() {
     requires!(bed, criu);
@@ -165,16 +178,43 @@ fn a_deja_that_is_killed_at_any_moment_of_a_checkpoint_loses_nothing() {
     bundle.verb("create").arg(bundle.id()).ok();
     bundle.deja().args(["start", bundle.id()]).ok();
     let mut least = 0;
-    let mut moment = Duration::from_micros(500);
-    for round in 0..8 {
+    for (round, moment) in moments().enumerate() {
         let running = bundle.deja().args(["checkpoint", "--image-path", &image, bundle.id()]).spawn();
         std::thread::sleep(moment);
         running.signal(Signal::KILL);
         drop(running.finish());
         wait_for_criu(&bundle);
         least = recover(&bundle, &image, least, &format!("round {round}, after {moment:?}"));
-        moment = moment.mul_f64(2.2);
     }
+    bundle.deja().args(["delete", "--force", bundle.id()]).ok();
+    leaks.assert_none();
+}
+
+#[test]
+fn a_deja_that_is_killed_at_any_moment_of_a_restore_leaves_nothing() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let leaks = Leaks::snapshot(&bundle);
+    let image = path(&bundle);
+    bundle.verb("create").arg(bundle.id()).ok();
+    bundle.deja().args(["start", bundle.id()]).ok();
+    let least = goes_on(&bundle, 0);
+    bundle.deja().args(["checkpoint", "--image-path", &image, bundle.id()]).ok();
+    for moment in moments() {
+        let running = restore(&bundle, &image).spawn();
+        std::thread::sleep(moment);
+        running.signal(Signal::KILL);
+        drop(running.finish());
+        wait_for_criu(&bundle);
+        // It may have been quicker, or left nothing to be deleted.
+        if status(&bundle).as_deref() == Some("running") {
+            goes_on(&bundle, least);
+        }
+        bundle.deja().args(["delete", "--force", bundle.id()]).ok();
+        leaks.assert_none();
+    }
+    restore(&bundle, &image).ok();
+    goes_on(&bundle, least);
     bundle.deja().args(["delete", "--force", bundle.id()]).ok();
     leaks.assert_none();
 }
@@ -186,8 +226,7 @@ fn a_criu_that_is_killed_at_any_moment_leaves_the_truth() {
     let bundle = counting();
     let leaks = Leaks::snapshot(&bundle);
     let image = path(&bundle);
-    let mut moment = Duration::from_micros(500);
-    for _ in 0..6 {
+    for moment in moments() {
         bundle.verb("create").arg(bundle.id()).ok();
         bundle.deja().args(["start", bundle.id()]).ok();
         let running = bundle.deja().args(["checkpoint", "--image-path", &image, bundle.id()]).spawn();
@@ -202,7 +241,6 @@ fn a_criu_that_is_killed_at_any_moment_leaves_the_truth() {
         }
         bundle.deja().args(["delete", "--force", bundle.id()]).ok();
         leaks.assert_none();
-        moment = moment.mul_f64(2.6);
     }
 }
 

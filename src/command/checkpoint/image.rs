@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -41,7 +40,6 @@ pub fn wrap(archive: &Path, form: Compression, name: &str, container: &str, root
     layout.finish(Contents { reference: name, annotations, ..Contents::default() })?;
     let mut to = File::create(archive).with_context(|| format!("write {archive:?}"))?;
     oci::pack(&place.0, &mut to)?;
-    to.flush()?;
     Ok(file::sync(&to)?)
 }
 
