@@ -241,7 +241,7 @@ def peers():
     pathlib.Path(directory, "Dockerfile").write_text(f"FROM scratch\nADD root.tar /\n{steps}")
     store = ["--root", f"{place}/images", "--runroot", f"{place}/images-run", "--storage-driver", "overlay"]
     build = ["buildah", *store, "build", "--layers", "--isolation", "oci", "--runtime", "crun", "--network", "none"]
-    build += ["--ulimit", "nofile=1024:1024", "--tag", "steps", directory]
+    build += ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--tag", "steps", directory]
     pathlib.Path(directory, "Dockerfile.base").write_text("FROM scratch\nADD root.tar /\n")
     call(*build[:-1], "--file", f"{directory}/Dockerfile.base", directory)
     begin = on_disk(f"{place}/images")
