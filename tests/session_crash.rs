@@ -163,7 +163,7 @@ fn drafts(store: &Path) -> usize {
 #[test]
 fn hundreds_that_want_a_few_commands_at_once_run_each_of_them_once() {
     requires!(bed, overlay);
-    let (clients, keys) = if support::is_slow() { (40, 2) } else { (240, 4) };
+    let (clients, keys) = if support::is_slow() { (16, 2) } else { (240, 4) };
     let sessions = Sessions::new(&["first"]);
     for client in 0..clients {
         sessions.verb("branch").args(["first", &format!("client-{client}")]).ok();
