@@ -5,9 +5,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 
+use serde_json::json;
 use support::counter::{COUNT, checkpoint, count, counting, goes_on, path, restore, shell};
-use support::{Bundle, Container, requires};
+use support::{Bundle, Container, patience, requires};
 
 /// After it has done something else.
 fn counting_after(before: &str) -> Bundle {
@@ -97,4 +99,50 @@ fn pages_that_were_saved_again_leave_the_image_before() {
     assert!(pages(&early) < all, "{} of {all} bytes are left", pages(&early));
     let container = restored(&bundle, container, &late, &[]);
     goes_on(&container, before);
+}
+
+/// The other end is found by its path, so it has to be a socket for datagrams in a network that both are in.
+#[test]
+fn a_socket_of_somebody_outside_is_found_again() {
+    requires!(vm, criu, tool "python3");
+    let bundle = counting();
+    let out = bundle.file("out");
+    fs::create_dir(&out).unwrap();
+    let outside = UnixDatagram::bind(out.join("socket")).expect("bind");
+    outside.set_read_timeout(Some(patience())).expect("a deadline");
+    let hear = || {
+        let mut bytes = [0; 32];
+        let length = outside.recv(&mut bytes).expect("hear the container");
+        String::from_utf8_lossy(&bytes[..length]).parse::<u64>().expect("a number")
+    };
+    // CRIU looks for it under the name that it has for its owner.
+    let script = format!(
+        "import socket, time\n\
+         s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect({:?})\n\
+         i = 0\nwhile True:\n    i += 1\n    s.send(str(i).encode())\n    time.sleep(0.1)\n",
+        out.join("socket").display().to_string()
+    );
+    let bundle = bundle
+        .with_python(&script)
+        .mount(json!({"destination": out, "type": "bind", "source": out, "options": ["bind"]}))
+        .namespace("network", Some(&format!("/proc/{}/ns/net", std::process::id())));
+    let container = bundle.create();
+    container.start();
+    let image = path(&bundle, "image");
+    assert!(hear() > 0);
+    checkpoint(&container, &image, &[]).fails().assert_says("use --ext-unix-sk");
+    checkpoint(&container, &image, &["--ext-unix-sk"]).ok();
+    let last = {
+        outside.set_nonblocking(true).expect("no waiting");
+        let mut bytes = [0; 32];
+        let mut last = 0;
+        while let Ok(length) = outside.recv(&mut bytes) {
+            last = String::from_utf8_lossy(&bytes[..length]).parse().expect("a number");
+        }
+        outside.set_nonblocking(false).expect("waiting");
+        last
+    };
+    let container = restored(&bundle, container, &image, &["--ext-unix-sk"]);
+    assert_eq!(hear(), last + 1, "nothing is lost or said twice");
+    assert_eq!(container.status(), "running");
 }

@@ -184,4 +184,5 @@ def main():
         replace("README.md", captured(short_table, data))
 
 
-main()
+if __name__ == "__main__":
+    main()
