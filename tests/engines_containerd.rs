@@ -78,3 +78,19 @@ fn terminals_and_the_events_of_a_container_without_memory() {
     assert!(events().contains("/tasks/oom"), "{}", events());
     assert_nothing_left(&world);
 }
+
+#[test]
+fn people_attach_to_a_task() {
+    requires!(vm, engine "containerd");
+    let world = containerd();
+    let start = format!("{RUN} --detach --tty localhost/busy:latest five sh");
+    let (_console, run) = world.on_terminal(&start);
+    run.finish().assert_code(0);
+    let (mut console, attached) = world.on_terminal("ctr task attach five");
+    console.write("\necho attached-$((40 + 2))\n");
+    console.read_until("attached-42");
+    console.write("exit 8\n");
+    attached.finish().assert_code(8);
+    world.ok("ctr containers delete five");
+    assert_nothing_left(&world);
+}

@@ -91,6 +91,29 @@ fn a_container_lives_through_every_command() {
 }
 
 #[test]
+fn people_attach_leave_and_come_back() {
+    requires!(vm, engine "dockerd");
+    let world = docker();
+    world.ok("docker run --detach --interactive --tty --network none --name web busy sh");
+    let attach = |round: &str| {
+        let (mut console, attached) = world.on_terminal("docker attach --detach-keys ctrl-x web");
+        console.write(&format!("\necho the-{round}-$((40 + 2))\n"));
+        console.read_until(&format!("the-{round}-42"));
+        (console, attached)
+    };
+    let (console, attached) = attach("first");
+    console.write("\u{18}");
+    attached.finish();
+    assert_eq!(world.ok("docker inspect web --format '{{.State.Status}}'"), "running");
+    let (console, attached) = attach("second");
+    console.write("exit 9\n");
+    attached.finish().assert_code(9);
+    assert_eq!(world.ok("docker wait web"), "9");
+    world.ok("docker rm web");
+    assert_nothing_left(&world);
+}
+
+#[test]
 fn it_builds_and_joins_containers_in_networks() {
     requires!(vm, engine "dockerd", tool "curl");
     let world = docker();

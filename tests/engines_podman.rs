@@ -3,6 +3,8 @@
 mod support;
 use support::{World, eventually, requires};
 
+use std::os::unix::net::UnixDatagram;
+
 fn podman() -> World {
     let world = World::new();
     world.import("podman");
@@ -167,6 +169,7 @@ fn a_running_container_is_measured_and_copied() {
     world.ok("echo copied >/run/file && podman cp /run/file web:/tmp/file && podman commit --quiet web snap");
     assert_eq!(world.ok("podman run --rm snap cat /tmp/file"), "copied");
     assert!(world.ok("podman diff web").contains("A /tmp/file"));
+    assert_eq!(world.ok("podman export web | tar --extract --to-stdout tmp/file"), "copied");
     world.ok("podman rm --force --time 0 web");
     assert_nothing_left(&world);
 }
@@ -208,10 +211,77 @@ fn people_sit_at_terminals() {
     console.read_until("from-42-the-third");
     console.write("exit 9\n");
     run.finish().assert_code(9);
-    // podman's attach ends with 0, whatever the runtime and the container's own code.
     attached.finish();
     assert_eq!(world.ok("podman inspect web --format '{{.State.ExitCode}}'"), "9");
     world.ok("podman rm web");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn people_attach_leave_and_come_back() {
+    requires!(vm, engine "podman");
+    let world = podman();
+    world.ok("podman run --detach --interactive --tty --name web busy sh");
+    for round in ["first", "second"] {
+        let (mut console, attached) = world.on_terminal("podman attach --detach-keys ctrl-x web");
+        console.write(&format!("\necho the-{round}-$((40 + 2))\n"));
+        console.read_until(&format!("the-{round}-42"));
+        // One key, because podman knows a sequence only when its keys come in reads of their own.
+        console.write("\u{18}");
+        attached.finish().assert_code(0);
+    }
+    assert_eq!(world.ok("podman inspect web --format '{{.State.Status}}'"), "running");
+    world.ok("podman rm --force --time 0 web");
+    assert_nothing_left(&world);
+}
+
+/// podman's attach ends with 0, whatever the runtime; `start --attach` has the container's code.
+#[test]
+fn attach_shows_what_a_container_says() {
+    requires!(vm, engine "podman");
+    let world = podman();
+    let script = "until test -e /go; do echo tick; sleep 0.1; done; echo out; echo err >&2; exit 9";
+    world.ok(&format!("podman run --detach --name web busy sh -c '{script}'"));
+    let attached = world.command("podman attach web").spawn();
+    eventually("its output", || attached.stdout().contains("tick\n").then_some(()));
+    world.ok("podman exec web touch /go");
+    let attached = attached.finish().assert_says("err");
+    assert!(attached.stdout().ends_with("tick\nout\n\n"), "{attached}");
+    assert_eq!(world.ok("podman wait web"), "9");
+    world.fails("podman start --attach web", 9).assert_stdout("out").assert_says("err");
+    world.fails("podman attach web", 125).assert_says("you can only attach to running containers");
+    world.ok("podman rm web");
+    assert_nothing_left(&world);
+}
+
+#[test]
+fn a_service_manager_hears_which_container_is_ready() {
+    requires!(vm, engine "podman");
+    let world = podman();
+    let manager = UnixDatagram::bind(world.path("/run/manager.sock")).expect("the manager's socket");
+    manager.set_read_timeout(Some(support::patience())).expect("a timeout");
+    let ready = || loop {
+        let mut bytes = [0; 256];
+        let length = manager.recv(&mut bytes).expect("a message to the manager");
+        let words = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        if words.contains("READY=1") {
+            return words;
+        }
+    };
+    let run = "NOTIFY_SOCKET=/run/manager.sock podman run --detach";
+    let script = "echo [$NOTIFY_SOCKET]; exec sleep 1000";
+    world.ok(&format!("{run} --name one --sdnotify conmon busy sh -c '{script}'"));
+    assert!(ready().starts_with("MAINPID="), "conmon says so as soon as the container runs");
+    eventually("its output", || (world.ok("podman logs one") == "[]").then_some(()));
+
+    world.ok(&format!("{run} --name two --sdnotify container busy sh -c '{script}'"));
+    eventually("its output", || (world.ok("podman logs two") == "[/run/notify/notify.sock]").then_some(()));
+    let pid = world.ok("podman inspect two --format '{{.State.Pid}}'");
+    let place = world.path(&format!("/proc/{pid}/root/run/notify/notify.sock"));
+    let program = UnixDatagram::unbound().expect("a socket");
+    program.send_to(b"READY=1", &place).expect("say it as the program would");
+    assert_eq!(ready(), "READY=1");
+    world.ok("podman rm --force --time 0 one two");
     assert_nothing_left(&world);
 }
 
@@ -237,7 +307,14 @@ fn what_is_in_a_volume_stays() {
     let world = podman();
     world.ok("podman run --rm --volume data:/data busy sh -c 'echo kept >/data/file'");
     assert_eq!(world.ok("podman run --rm --volume data:/data:ro busy cat /data/file"), "kept");
-    // What is mounted on one side of a shared volume is there on the other, and with `rslave` only from the host's.
+    assert_nothing_left(&world);
+}
+
+/// With `rslave` only what the host mounts does.
+#[test]
+fn a_mount_in_a_shared_volume_reaches_the_other_side() {
+    requires!(vm, engine "podman");
+    let world = podman();
     world.ok("mkdir /run/both && mount -t tmpfs both /run/both && mount --make-shared /run/both");
     for (options, reaches_the_host) in [("rshared", true), ("rslave", false)] {
         let run = "podman run --detach --name web --privileged --volume";

@@ -80,6 +80,23 @@ fn in_a_session_a_container_is_a_scope_of_the_users_manager() {
 }
 
 #[test]
+fn ports_of_a_container_are_published_and_its_network_is_shared() {
+    requires!(vm, engine "podman", tool "newuidmap", tool "pasta", tool "curl");
+    let world = World::new();
+    let person = Person::new(&world);
+    person.import();
+    let serve = "mkdir /www; echo page >/www/index.html; httpd -f -p 80 -h /www";
+    let web = "podman run --detach --name web --network pasta --publish 8080:80";
+    person.ok(&format!("{web} busy sh -c '{serve}'"));
+    let page = || person.command("curl --silent http://127.0.0.1:8080/").output();
+    eventually("the page", || (page().stdout() == "page\n").then_some(()));
+    let beside = "podman run --rm --network container:web busy wget -qO- http://127.0.0.1/";
+    assert_eq!(person.ok(beside), "page");
+    person.ok("podman rm --force --time 0 web");
+    assert_nothing_left(&person);
+}
+
+#[test]
 fn without_a_session_systemd_is_asked_for_in_vain_and_says_how_to_have_it() {
     requires!(vm, tool "newuidmap");
     let world = World::new();
