@@ -56,9 +56,15 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let command = command(arguments, digest)?;
     let facts = command.facts();
     let mut session = Session::open(&store, &arguments.session)?;
-    if let Some(live) = background::keeper(&store, &session.last)? {
-        process::default_signal(foreground::CHILD_ENDED)?;
-        return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+    while let Some(live) = background::keeper(&store, &session.last)? {
+        if background::is_joinable(global, &live)? {
+            process::default_signal(foreground::CHILD_ENDED)?;
+            return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+        }
+        // Its last process is gone, and what they have led to is being sealed.
+        drop(session);
+        background::wait_for_end(&live);
+        session = Session::open(&store, &arguments.session)?;
     }
     let key = key::key(&session.state(), &facts);
     let (policy, habit) = (Policy::read(&store)?, policy::habit(&store, &facts)?);
