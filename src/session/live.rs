@@ -177,7 +177,7 @@ pub enum Told {
 }
 
 impl Output {
-    pub fn next(&mut self) -> Result<Told> {
+    pub fn read(&mut self) -> Result<Told> {
         loop {
             if let Some((told, length)) = told(&self.rest) {
                 self.rest.drain(..length);

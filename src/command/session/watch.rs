@@ -68,7 +68,7 @@ fn follow(mut output: Output, runner: &Sight, json: bool) -> Result<Option<i32>>
         // Asked first, so that what was written before the end is not missed.
         let is_alive = runner.is_alive();
         loop {
-            match output.next()? {
+            match output.read()? {
                 Told::Piece(piece) => show(&piece, json)?,
                 Told::End(code) => return Ok(Some(code)),
                 Told::Nothing => break,
