@@ -7,11 +7,11 @@
 //! ```
 //! Nothing here is put on the disk: what is not locked any more means nothing.
 
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -46,12 +46,14 @@ pub struct Notice {
 pub struct Announced {
     draft: Draft,
     notice: Notice,
-    written: AtomicU64,
+    output: OnceCell<File>,
+    written: Cell<u64>,
 }
 
 impl Announced {
     pub fn new(store: &Store, notice: Notice) -> Result<Self> {
-        let announced = Self { draft: store.draft()?, notice, written: AtomicU64::new(0) };
+        let draft = store.draft()?;
+        let announced = Self { draft, notice, output: OnceCell::new(), written: Cell::new(0) };
         announced.tell(&announced.notice)?;
         Ok(announced)
     }
@@ -76,17 +78,20 @@ impl Announced {
 
     /// It runs from now on, and no longer waits.
     pub fn begin(&self) -> Result<()> {
-        self.append(b"")
+        let path = self.draft.path.join(OUTPUT);
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(&path);
+        // A second run of the command goes on behind the first.
+        self.output.set(file.with_context(|| format!("write {path:?}"))?).ok();
+        Ok(())
     }
 
     pub fn write(&self, piece: &Piece) -> Result<()> {
         let mut bytes = Vec::new();
         piece.encode(&mut bytes);
         let length = bytes.len() as u64;
-        match self.written.fetch_add(length, Ordering::Relaxed) + length <= MOST_SHOWN {
-            true => self.append(&bytes),
-            false => Ok(()),
-        }
+        self.written.set(self.written.get() + length);
+        if self.written.get() <= MOST_SHOWN { self.append(&bytes) } else { Ok(()) }
     }
 
     pub fn end(&self, code: i32) -> Result<()> {
@@ -97,10 +102,8 @@ impl Announced {
     }
 
     fn append(&self, bytes: &[u8]) -> Result<()> {
-        let path = self.draft.path.join(OUTPUT);
-        let mut options = std::fs::OpenOptions::new();
-        let mut open = || options.append(true).create(true).mode(0o600).open(&path);
-        open().and_then(|mut file| file.write_all(bytes)).with_context(|| format!("write {path:?}"))
+        let mut file = self.output.get().context("a command writes before it has begun")?;
+        file.write_all(bytes).context("write what others may look at")
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::replay;
 use super::{exec, inside, moves, run};
-use crate::cli;
+use crate::cli::{self, Global};
 use crate::command::foreground::CHILD_ENDED;
 use crate::error::Kind;
 use crate::session::Id;
@@ -32,6 +32,8 @@ const INTERRUPT: i32 = 2;
 const QUIT: i32 = 3;
 const TERMINATE: i32 = 15;
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two looks at whether a keeper is still there.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Who this process is after `split`.
 pub enum Side {
@@ -142,6 +144,19 @@ pub fn keeper(store: &Store, last: &Step) -> Result<Option<Sight>> {
     Ok(live::all(store)?.into_iter().find(|sight| Some(sight.id()) == last.key))
 }
 
+/// Whether a command can still join the processes of a live session.
+pub fn is_joinable(global: &Global, sight: &Sight) -> Result<bool> {
+    let Some(id) = &sight.notice.container else { return Ok(false) };
+    let container = crate::command::store(global)?.remains(id)?;
+    Ok(container.map(|container| container.living_pid()).transpose()?.flatten().is_some())
+}
+
+pub fn wait_for_end(sight: &Sight) {
+    while sight.is_alive() {
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// Refuses what cannot be done to a session while it is live.
 pub fn refuse(store: &Store, session: &Session) -> Result<()> {
     match keeper(store, &session.last)? {
@@ -173,7 +188,7 @@ fn end(sight: &Sight, grace: Duration) -> Result<()> {
             tell(&keeper, TERMINATE)?;
             urged = true;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK);
     }
     Ok(())
 }

@@ -54,10 +54,16 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let store = super::store(&arguments.at)?;
     let (input, digest) = input(arguments.stdin)?;
     let mut session = Session::open(&store, &arguments.session)?;
-    if let Some(live) = background::keeper(&store, &session.last)? {
-        process::default_signal(foreground::CHILD_ENDED)?;
-        let command = command(arguments, digest)?;
-        return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+    while let Some(live) = background::keeper(&store, &session.last)? {
+        if background::is_joinable(global, &live)? {
+            process::default_signal(foreground::CHILD_ENDED)?;
+            let command = command(arguments, digest)?;
+            return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+        }
+        // Its last process is gone, and what they have led to is being sealed.
+        drop(session);
+        background::wait_for_end(&live);
+        session = Session::open(&store, &arguments.session)?;
     }
     let asked = Asked::of(global, &store, arguments, digest, &session)?;
     if let Some(known) = asked.replayable(&session)? {
