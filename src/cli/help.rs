@@ -6,15 +6,24 @@ use super::verbs::PAGES;
 
 const WIDTH: usize = 100;
 
+/// Verbs of two words, by their first, and what they are about.
+const FAMILIES: [(&str, &str); 2] =
+    [("fair", "SHARING CPUS AND MEMORY"), ("session", "SESSIONS: COMMANDS THAT RUN ONCE")];
+
 /// What `deja --help` prints.
 pub fn overview(program: &str) -> String {
     let mut text = format!(
         "NAME:\n   {program} - Open Container Initiative runtime\n\nUSAGE:\n   {program} [global flags] <verb> [flags] [arguments]\n\nVERBS:\n"
     );
-    let shown = || PAGES.iter().filter(|page| !page.hidden);
     let width = shown().map(|page| page.name.len()).max().unwrap_or(0);
-    for page in shown() {
+    for page in shown().filter(|page| family(page).is_none()) {
         line(&mut text, page.name, page.summary, width);
+    }
+    for (first, about) in FAMILIES {
+        text.push_str(&format!("\n{about}:\n"));
+        for page in members(first) {
+            line(&mut text, page.name, page.summary, width);
+        }
     }
     text.push_str("\nGLOBAL FLAGS:\n");
     list(&mut text, Global::OWN.iter().filter(|flag| !flag.hidden).chain([&HELP]));
@@ -45,15 +54,26 @@ pub fn verb_help(program: &str, verb: &str) -> Option<String> {
 
 /// The verbs that begin with the same word.
 fn family_help(program: &str, first: &str) -> Option<String> {
-    let members =
-        || PAGES.iter().filter(|page| page.name.split_once(' ').is_some_and(|name| name.0 == first));
-    let width = members().map(|page| page.name.len()).max()?;
+    let width = members(first).map(|page| page.name.len()).max()?;
     let mut text = format!("USAGE:\n   {program} {first} <verb> [flags] [arguments]\n\nVERBS:\n");
-    for page in members() {
+    for page in members(first) {
         line(&mut text, page.name, page.summary, width);
     }
     text.push_str(&format!("\nMore: {program} help {first} <verb>\n"));
     Some(text)
+}
+
+fn shown() -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().copied().filter(|page| !page.hidden)
+}
+
+/// The first word of a verb of two.
+fn family(page: &Page) -> Option<&'static str> {
+    page.name.split_once(' ').map(|(first, _)| first)
+}
+
+fn members(first: &str) -> impl Iterator<Item = &'static Page> {
+    shown().filter(move |page| family(page) == Some(first))
 }
 
 /// What `deja --version` prints. The first word is the name deja was called by, because callers look for the

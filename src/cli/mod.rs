@@ -105,12 +105,16 @@ fn whole_name(parser: &mut lexopt::Parser, first: &str) -> Result<Option<String>
         return Ok(Some(first.to_owned()));
     }
     match parser.next().map_err(misused)? {
-        Some(lexopt::Arg::Value(word)) if seconds.iter().any(|second| word == *second) => {
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(None),
+        Some(lexopt::Arg::Value(word)) if is_second(first, &word) => {
             Ok(Some(format!("{first} {}", word.to_string_lossy())))
         }
-        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(None),
         _ => Err(Failure::usage(format!("{first:?} needs one of: {}", seconds.join(", "))).into()),
     }
+}
+
+fn is_second(first: &str, word: &OsStr) -> bool {
+    PAGES.iter().any(|page| page.name.split_once(' ').is_some_and(|name| name.0 == first && word == name.1))
 }
 
 enum Asked {

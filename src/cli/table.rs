@@ -46,9 +46,10 @@ impl Page {
     }
 }
 
-/// The second words of verbs of two words.
+/// The second words of verbs of two words, as far as they are for people.
 pub fn seconds(pages: &[&Page], first: &str) -> Vec<&'static str> {
-    pages.iter().filter_map(|page| page.name.strip_prefix(first)?.strip_prefix(' ')).collect()
+    let shown = pages.iter().filter(|page| !page.hidden);
+    shown.filter_map(|page| page.name.strip_prefix(first)?.strip_prefix(' ')).collect()
 }
 
 pub fn find(flags: &[&'static [Flag]], long: &str) -> Option<&'static Flag> {
