@@ -11,23 +11,24 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor spec error sys tar time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor spec error removal sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
-//! session   -> oci error sys tar time trial
+//! session   -> oci error removal sys tar time trial
 //! hook      -> spec error sys
 //! doctor    -> checkpoint cgroup rdt sys
 //! fair      -> cgroup error sys
 //! checkpoint -> sys tar
 //! systemd   -> cgroup sys
 //! oci       -> sys tar
-//! tar       -> sys
+//! tar       -> removal sys
 //! cgroup    -> spec error sys
-//! container -> error sys
+//! container -> error removal sys
 //! spec      -> error
 //! cli       -> error
 //! log       -> error time
 //! error     ->
+//! removal   -> sys
 //! time      ->
 //! trial     -> sys
 //! sys       ->
@@ -58,6 +59,7 @@ pub mod launch;
 pub mod log;
 pub mod oci;
 pub mod rdt;
+pub mod removal;
 pub mod session;
 pub mod spec;
 #[allow(unsafe_code)]

@@ -67,6 +67,21 @@ fn when_a_runner_dies_another_takes_over() {
     assert_sound(&sessions);
 }
 
+/// A student digs as deep as a loop does. It must not keep others, or deja itself, from clearing up.
+#[test]
+fn a_tree_too_deep_to_keep_is_refused_and_nothing_is_left_of_it() {
+    requires!(bed, overlay, tool "prlimit");
+    let sessions = Sessions::new(&["ada", "bob"]);
+    let dig = "cd /srv; i=0; while [ $i -lt 1500 ]; do mkdir d && cd d || exit 3; i=$((i+1)); done; echo dug";
+    let few = ["prlimit", "--nofile=1024:1024"];
+    sessions.shell("ada", dig).wrapped_in(few).output().assert_code(255).assert_says("more than 200 deep");
+    assert_eq!(sessions.acts("ada"), ["new"]);
+    assert_eq!(shelf(&sessions, "drafts"), [] as [PathBuf; 0]);
+    sessions.shell("bob", "mkdir -p /srv/a/b/c/d && echo up > /srv/a/b/c/d/file").wrapped_in(few).ok();
+    sessions.verb("gc").wrapped_in(few).ok();
+    assert_sound(&sessions);
+}
+
 #[test]
 fn killed_at_any_point_the_store_is_whole_and_the_command_can_run_again() {
     requires!(bed, overlay, debug);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::removal;
 use crate::sys::fs::{self, AtFlags, FlockOperation};
 use crate::sys::process::{self, effective_uid};
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
@@ -49,7 +50,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // The next one sweeps up.
-        drop(std::fs::remove_dir_all(&self.path));
+        removal::remove_path(&self.path).ok();
     }
 }
 
@@ -57,7 +58,7 @@ impl Drop for Scratch {
 fn sweep(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         if entry.file_name().as_bytes().starts_with(PREFIX.as_bytes()) && is_left(&entry.path()) {
-            drop(std::fs::remove_dir_all(entry.path()));
+            removal::remove_path(&entry.path()).ok();
         }
     }
 }

@@ -12,6 +12,7 @@ use super::life::life;
 use super::record::{CgroupPlace, Record};
 use super::status::Status;
 use crate::error::{Failure, Kind};
+use crate::removal;
 use crate::sys::fs::{self, Access, AtFlags, CWD, FdPath, FlockOperation, Mode, OFlags};
 use crate::sys::{AsFd, BorrowedFd, Errno, Fault, OwnedFd, Reason, leak};
 
@@ -264,7 +265,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.done {
             // The error that led here is the one worth telling; `delete --force` gets what is left.
-            drop(std::fs::remove_dir_all(&self.path));
+            removal::remove_path(&self.path).ok();
         }
     }
 }
@@ -379,12 +380,7 @@ impl Container {
         if self.remove_known().is_ok() {
             return Ok(());
         }
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove {:?}", self.path))
-            }
-            _ => Ok(()),
-        }
+        removal::remove_path(&self.path).map_err(|fault| at("remove", &self.path, fault))
     }
 }
 

@@ -7,11 +7,12 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::delta::{Delta, Item, OPEN};
 use super::id::{Hasher, Id};
 use super::tree::{CONTENT, Entry, Kind};
+use crate::removal;
 use crate::sys::fs::{self, AtFlags, CWD, FdPath, FileType, Mode, OFlags, Stat};
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
 
@@ -25,6 +26,18 @@ const FOREIGN: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.ev
 /// Whether an extended attribute goes with a file into an archive and back.
 pub fn travels(name: &[u8]) -> bool {
     !name.starts_with(OVERLAY) && (name == LINKS.to_bytes() || !FOREIGN.contains(&name))
+}
+
+/// Directories as deep below each other are kept. Walking one takes a descriptor for each of them, or two, and what lies
+/// deeper is out of reach of most programs anyway.
+const DEEPEST: usize = 200;
+
+fn deeper(depth: usize) -> Result<usize> {
+    ensure!(
+        depth < DEEPEST,
+        "directories lie more than {DEEPEST} deep below each other, which no session keeps"
+    );
+    Ok(depth + 1)
 }
 
 /// The names of files with several of them, by the file.
@@ -102,7 +115,7 @@ pub fn scan(upper: &OwnedFd, origin: Origin) -> Result<(Entry, Delta)> {
 /// The files with several names in a tree; the names are sorted.
 fn links(tree: &OwnedFd) -> Result<Links> {
     let mut links = Links::new();
-    collect_links(tree.as_fd(), b"", &mut links)?;
+    collect_links(tree.as_fd(), b"", 0, &mut links)?;
     links.retain(|_, names| names.len() > 1);
     links.values_mut().for_each(|names| names.sort());
     Ok(links)
@@ -114,12 +127,13 @@ fn links_id(names: &[Vec<u8>]) -> Id {
     hasher.finish()
 }
 
-fn collect_links(dir: BorrowedFd<'_>, path: &[u8], links: &mut Links) -> Result<()> {
+fn collect_links(dir: BorrowedFd<'_>, path: &[u8], depth: usize, links: &mut Links) -> Result<()> {
+    let depth = deeper(depth)?;
     for name in names(dir)? {
         let stat = stat(dir, &name)?;
         let path = [path, b"/", name.to_bytes()].concat();
         match kind_of(&stat) {
-            FileType::Directory => collect_links(below(dir, &name)?.as_fd(), &path, links)?,
+            FileType::Directory => collect_links(below(dir, &name)?.as_fd(), &path, depth, links)?,
             // Whiteouts are links to one file, but stand for nothing.
             _ if stat.st_nlink > 1 && !is_whiteout(&stat) => {
                 links.entry((stat.st_dev, stat.st_ino)).or_default().push(path);
@@ -296,16 +310,8 @@ fn finish_item(dir: BorrowedFd<'_>, name: &CStr, item: &Item, how: Finish) -> Re
     Ok(())
 }
 
-/// Removes a name and all that is below it.
-pub fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    match fs::unlinkat(dir, name, AtFlags::empty()) {
-        Err(fault) if fault.errno == Errno::ISDIR => (),
-        Err(fault) if fault.errno == Errno::NOENT => return Ok(()),
-        result => return result.with_context(|| format!("remove {name:?}")),
-    }
-    let inside = below(dir, name)?;
-    names(&inside)?.iter().try_for_each(|name| remove(inside.as_fd(), name))?;
-    fs::unlinkat(dir, name, AtFlags::REMOVEDIR).with_context(|| format!("remove {name:?}"))
+fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    removal::remove(dir, name).with_context(|| format!("remove {name:?}"))
 }
 
 /// Copies files from one directory to another as they are: owner, permissions, attributes, times, links, holes.
@@ -315,15 +321,18 @@ pub struct Copier {
     copied: BTreeMap<(u64, u64), CString>,
     /// Files with several names remember which these were.
     remembered: BTreeMap<(u64, u64), Id>,
+    depth: usize,
     pub newest: i64,
 }
 
 impl Copier {
     /// Copies what is in `from` into `to`, which is empty, and what `from` itself is.
     pub fn tree(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+        self.depth = deeper(self.depth)?;
         for name in names(from)? {
             self.entry(from, to, &name).with_context(|| format!("copy {name:?}"))?;
         }
+        self.depth -= 1;
         self.attributes(from, c".", to, c".", &fs::fstat(from)?)
     }
 

@@ -18,7 +18,7 @@
 //! names what is not there yet. What is damaged counts as absent.
 
 use std::cell::OnceCell;
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::{self as files, File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -34,6 +34,7 @@ use super::layer::{self, Finish, Origin};
 use super::state::State;
 use super::tree::{self, Entry, Node, Nodes};
 use crate::error::{Failure, Kind};
+use crate::removal;
 use crate::sys::fs::FlockOperation;
 use crate::sys::{AsFd, Errno, file, fs};
 use crate::trial;
@@ -492,8 +493,9 @@ impl Store {
 pub fn size_below(path: &Path) -> Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let metadata = match files::symlink_metadata(path) {
-        // Drafts come and go.
+        // Drafts come and go, and what runs in one may have made it deeper than paths reach.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.raw_os_error() == Some(Errno::NAMETOOLONG.raw_os_error()) => return Ok(0),
         result => result.with_context(|| format!("look at {path:?}"))?,
     };
     let mut bytes = metadata.blocks() * 512;
@@ -551,10 +553,7 @@ fn unique() -> String {
 }
 
 pub fn remove_path(path: &Path) -> Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let parent = layer::open_directory(parent)?;
-    let name = CString::new(name.as_encoded_bytes())?;
-    layer::remove(parent.as_fd(), &name)
+    removal::remove_path(path).with_context(|| format!("remove {path:?}"))
 }
 
 fn header(shelf: Shelf, body: &[u8]) -> String {

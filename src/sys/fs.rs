@@ -155,6 +155,12 @@ pub fn renameat(from: impl AsFd, old: &CStr, to: impl AsFd, new: &CStr) -> Resul
     fs::renameat(from, old, to, new).map_err(|errno| Call::Rename.fault(errno))
 }
 
+/// A rename that replaces nothing.
+pub fn rename_new(from: impl AsFd, old: &CStr, to: impl AsFd, new: &CStr) -> Result<()> {
+    fs::renameat_with(from, old, to, new, fs::RenameFlags::NOREPLACE)
+        .map_err(|errno| Call::Rename.fault(errno))
+}
+
 /// The target of a symbolic link, in the part of `buffer` that it fills.
 pub fn readlinkat<'b>(dir: impl AsFd, path: &CStr, buffer: &'b mut [MaybeUninit<u8>]) -> Result<&'b [u8]> {
     fs::readlinkat_raw(dir, path, buffer)

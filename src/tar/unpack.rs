@@ -7,6 +7,7 @@ use std::io::Read;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{Entry, Kind};
+use crate::removal;
 use crate::sys::fs::{self, AtFlags, FdPath, FileType, Mode, OFlags, ResolveFlags};
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
 
@@ -113,7 +114,7 @@ impl<'d> Unpacker<'d> {
     /// Takes away what stands where a new file comes. Only in a file system that changes may that be a full directory.
     fn make_way(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
         if self.attributes == Attributes::All {
-            return remove_all(parent, name);
+            return Ok(removal::remove(parent, name)?);
         }
         let flags = match kind_of(parent, name)? {
             None => return Ok(()),
@@ -184,22 +185,7 @@ fn is_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
 pub fn remove(root: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let (above, last) = split(name);
     let Some(parent) = open_down(root, above)? else { return Ok(()) };
-    remove_all(parent.as_fd(), &CString::new(last)?)
-}
-
-fn remove_all(parent: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    let kind = match kind_of(parent, name)? {
-        None => return Ok(()),
-        Some(kind) => kind,
-    };
-    if kind != FileType::Directory {
-        return Ok(fs::unlinkat(parent, name, AtFlags::empty())?);
-    }
-    let inside = open_down(parent, name.to_bytes())?.context("a directory has gone meanwhile")?;
-    let mut names = Vec::new();
-    fs::entries(&inside, |name, _| names.push(name.to_owned()))?;
-    names.iter().try_for_each(|name| remove_all(inside.as_fd(), name))?;
-    Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    Ok(removal::remove(parent, &CString::new(last)?)?)
 }
 
 fn write_file(
