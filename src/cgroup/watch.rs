@@ -63,6 +63,11 @@ impl Cgroup {
     pub fn oom_kills(&self) -> Option<u64> {
         value_of(&read_file(self.as_fd(), c"memory.events").ok()?, "oom_kill")
     }
+
+    /// How often a process was not made because of the limit; None without a pids controller.
+    pub fn refused_forks(&self) -> Option<u64> {
+        value_of(&read_file(self.as_fd(), c"pids.events").ok()?, "max")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,9 +24,9 @@ pub use man::pages;
 pub use shared::{Global, Launch, Limits, SessionPlace};
 pub use table::{Flag, Page};
 pub use value::{
-    Bytes, CgroupManager, CgroupsMode, Choice, Compression, Format, Grouping, Interval, Level, LogFormat,
-    NetworkLock, Permissions, SIGNALS, SharePolicy, Signal, SortKey, StateForm, Switch, UserSpec, Variation,
-    WeightMeaning, WindowSize,
+    Bound, Bytes, CgroupManager, CgroupsMode, Choice, Compression, Cpus, Format, Grouping, Interval, Level,
+    LogFormat, NetworkLock, Permissions, SIGNALS, SharePolicy, Signal, SortKey, StateForm, Switch, UserSpec,
+    Variation, WeightMeaning, WindowSize,
 };
 pub use verbs::{
     Checkpoint, Completion, Create, Delete, Doctor, Events, Exec, FairPlot, FairRestore, FairRun, FairSet,

@@ -78,6 +78,46 @@ impl Value for Bytes {
     }
 }
 
+/// The most of something, or the word for no such limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound<T> {
+    None,
+    Most(T),
+}
+
+impl<T> Bound<T> {
+    pub fn most(self) -> Option<T> {
+        match self {
+            Bound::None => None,
+            Bound::Most(most) => Some(most),
+        }
+    }
+}
+
+impl<T: Value> Value for Bound<T> {
+    fn read(given: OsString) -> Result<Self, String> {
+        match given == "none" {
+            true => Ok(Bound::None),
+            false => T::read(given).map(Bound::Most),
+        }
+    }
+}
+
+/// CPUs, in thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus(pub u32);
+
+impl Value for Cpus {
+    fn read(given: OsString) -> Result<Self, String> {
+        let number: f64 = text(&given)?.parse().map_err(|_| "not a number of CPUs".to_owned())?;
+        // The kernel's smallest quota is a hundredth.
+        match (0.01..=100_000.0).contains(&number) {
+            true => Ok(Cpus((number * 1000.0).round() as u32)),
+            false => Err("not between 0.01 and 100000".to_owned()),
+        }
+    }
+}
+
 /// A duration as Go writes them: `5s`, `1m30s`, `250ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interval(pub Duration);

@@ -1,6 +1,7 @@
 //! Commands come to the same result again, or do not: what their runs have shown, and what a store makes of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,33 @@ pub enum Treatment {
     Run,
 }
 
-/// How a store deals with commands that may not come to the same result again.
+/// What each command may use at the most. What ran into one of these is not a result for others, so that results are
+/// those of commands that had enough, and the bounds need not be in their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bounds {
+    /// Bytes, with no swap besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Processes and threads at a time, with process 1 of the container and the shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// Thousandths of a CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<u64>,
+}
+
+impl Bounds {
+    /// How long a command may take of which somebody has asked the same.
+    pub fn time(&self, asked: Option<Duration>) -> Option<Duration> {
+        self.time.map(Duration::from_millis).into_iter().chain(asked).min()
+    }
+}
+
+/// How a store deals with commands: those that may not come to the same result again, and what each may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Policy {
@@ -65,6 +92,7 @@ pub struct Policy {
     pub state: Treatment,
     /// How long a result that came over the network is given to others, in seconds.
     pub network: u64,
+    pub bounds: Bounds,
     /// Stores whose results are taken for own ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<PathBuf>,
@@ -72,14 +100,14 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let trust = Vec::new();
         Self {
             sample: 0,
             twice: false,
             output: Treatment::Replay,
             state: Treatment::Run,
             network: 3600,
-            trust,
+            bounds: Bounds::default(),
+            trust: Vec::new(),
         }
     }
 }
@@ -196,6 +224,17 @@ mod tests {
         };
         assert_eq!((count(0), count(100)), (0, 2000));
         assert!((300..500).contains(&count(20)), "{}", count(20));
+    }
+
+    #[test]
+    fn whoever_asks_for_less_time_gets_less() {
+        let bounds = |time| Bounds { time, ..Bounds::default() };
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(bounds(None).time(None), None);
+        assert_eq!(bounds(None).time(Some(second)), Some(second));
+        assert_eq!(bounds(Some(60_000)).time(None), Some(minute));
+        assert_eq!(bounds(Some(60_000)).time(Some(second)), Some(second));
+        assert_eq!(bounds(Some(1_000)).time(Some(minute)), Some(second));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crate::cli::shared::SessionPlace;
 use crate::cli::table::{Flag, FlagSet, Given, Page, pages};
 use crate::cli::value::{
-    Bytes, Choice, Interval, Permissions, Place, Slot, StateForm, UserSpec, Variation, WindowSize,
+    Bound, Bytes, Choice, Cpus, Interval, Permissions, Place, Slot, StateForm, UserSpec, Variation,
+    WindowSize,
 };
 
 pages! {
@@ -220,9 +221,10 @@ pages! {
     /// Without flags, prints it. --sample and --twice say how often runs are compared with one another, --output and
     /// --state what happens to a command whose runs were found to differ: its first result is replayed for everybody,
     /// or everybody's run is their own. Only who may write to a store publishes in it: --readable opens one to readers, who
-    /// --trust it from stores of their own.
+    /// --trust it from stores of their own. --memory, --pids, --cpus and --time bound what each command may use; what
+    /// runs into one of them is nobody else's result.
     SessionPolicy "session policy" "";
-    "say what becomes of commands whose results vary";
+    "say what commands may use, and what becomes of results";
     "session policy --sample 2 --twice=yes";
     with at: SessionPlace;
     places {}
@@ -232,6 +234,10 @@ pages! {
         output: Option<Variation> = "output", "replay|run", "when only the output varies (default: replay)";
         state: Option<Variation> = "state", "replay|run", "when the state or the exit code varies (default: run)";
         network: Option<Interval> = "network", "DURATION", "how long a result that used the network is given to others (default: 1h)";
+        memory: Option<Bound<Bytes>> = "memory", "SIZE|none", "memory that a command has at the most (default: none, no limit)";
+        pids: Option<Bound<u32>> = "pids", "N|none", "processes and threads that a command has at the most";
+        cpus: Option<Bound<Cpus>> = "cpus", "N|none", "CPUs that a command has at the most, as in 0.5";
+        time: Option<Bound<Interval>> = "time", "DURATION|none", "how long a command may take; its exit code is 124 then";
         trust: Vec<PathBuf> = "trust", "DIR", "take the results of this store for own ones, without writing to it; may be repeated";
         distrust: Vec<PathBuf> = "distrust", "DIR", "no longer; may be repeated";
         readable: Option<Choice> = "readable", "yes|no", "let others read what was run and where it led, but no layers (default: no)";

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::inside::{self, Offer, Report};
 use crate::session::live::Announced;
+use crate::session::policy::Bounds;
 use crate::session::transition::{Piece, Stream};
 use crate::sys::event::{self, Interest};
 use crate::sys::process::{self, SignalSet};
@@ -83,6 +84,9 @@ pub struct Manner<'m> {
     pub terminal: Option<(u32, u32)>,
     /// The terminal somebody types at.
     pub keyboard: Option<OwnedFd>,
+    /// Whose command it is.
+    pub session: String,
+    pub bounds: Bounds,
 }
 
 struct Watch<'m> {

@@ -327,7 +327,9 @@ impl<'a> Asked<'a> {
         file::rewind(input)?;
         let input = input.try_clone().context("duplicate the standard input")?;
         manner.announced.map_or(Ok(()), Announced::begin)?;
-        let manner = Manner { limit: self.arguments.timeout.map(|limit| limit.0), ..manner };
+        let bounds = self.policy.bounds.clone();
+        let limit = bounds.time(self.arguments.timeout.map(|limit| limit.0));
+        let manner = Manner { limit, bounds, session: self.arguments.session.clone(), ..manner };
         let outcome = run::run(self.global, self.store, &state, &self.command, input, manner)?;
         let to = self.store.keep(&outcome.state)?;
         let head = Head {

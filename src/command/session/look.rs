@@ -13,6 +13,7 @@ use super::room::{self, Wanted};
 use crate::cli::{self, StateForm};
 use crate::command::fair::table;
 use crate::session::layer::Origin;
+use crate::session::policy::Bounds;
 use crate::session::state::State;
 use crate::session::store::Store;
 use crate::session::tree::{self, CONTENT, Change, Entry, Kind, Node, Nodes};
@@ -229,6 +230,8 @@ fn export_bundle(store: &Store, state: &State, path: &Path) -> Result<()> {
         gid: 0,
         network: false,
         resolver: None,
+        bounds: &Bounds::default(),
+        tenant: None,
     })?;
     let file = path.join("config.json");
     std::fs::write(&file, config).with_context(|| format!("write {file:?}"))

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::session::layer;
+use crate::session::policy::Bounds;
 use crate::session::state::State;
 use crate::session::store::Store;
 use crate::sys::clone::{self, namespace};
@@ -109,6 +110,9 @@ pub struct Wanted<'w> {
     pub network: bool,
     /// The machine's file of name servers, where the tree has a place for it.
     pub resolver: Option<PathBuf>,
+    pub bounds: &'w Bounds,
+    /// Whose containers these are among others: whatever a session runs counts as one.
+    pub tenant: Option<&'w str>,
 }
 
 const CAPABILITIES: [&str; 14] = [
@@ -148,7 +152,7 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
         "hostname": "deja",
         "mounts": mounts(wanted),
         "linux": {
-            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "resources": resources(wanted.bounds),
             "namespaces": namespaces,
             "maskedPaths": [
                 "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -161,7 +165,26 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
     if let Some(cgroup) = &wanted.cgroup {
         value["linux"]["cgroupsPath"] = json!(cgroup);
     }
+    if let Some(tenant) = wanted.tenant {
+        value["annotations"] = json!({"deja.fair.tenant": tenant});
+    }
     serde_json::to_vec(&value).context("write config.json")
+}
+
+fn resources(bounds: &Bounds) -> Value {
+    const PERIOD: u32 = 100_000;
+    let mut resources = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    if let Some(bytes) = bounds.memory {
+        resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    if let Some(pids) = bounds.pids {
+        resources["pids"] = json!({"limit": pids});
+    }
+    if let Some(thousandths) = bounds.cpus {
+        resources["cpu"] =
+            json!({"quota": u64::from(thousandths) * u64::from(PERIOD / 1000), "period": PERIOD});
+    }
+    resources
 }
 
 fn mounts(wanted: &Wanted) -> Value {

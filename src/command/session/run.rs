@@ -72,8 +72,10 @@ pub fn run(
         gid: command.gid,
         network: command.network,
         resolver: resolver.clone(),
+        bounds: &manner.bounds,
+        tenant: Some(&manner.session),
     })?;
-    let (seen, oom) = contain(global, &draft.path, &id, &config, input, manner)?;
+    let (seen, spent) = contain(global, &draft.path, &id, &config, input, manner)?;
     overlay.unmount()?;
     if resolver.is_some() && place.is_none() {
         // What was made for the mount is not the command's doing.
@@ -82,7 +84,7 @@ pub fn run(
     }
     let full = is_full(&draft.path)?;
     trial::point("seal what the command changed")?;
-    finish(store, state, draft, seen, oom, full)
+    finish(store, state, draft, seen, spent, full)
 }
 
 /// The machine's file of name servers, if the state has a place for it: `place` is what it has there.
@@ -119,7 +121,14 @@ fn words(state: &State, command: &Command) -> Vec<String> {
 }
 
 /// Seals the changes, and decides whether others may have the result.
-fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, full: bool) -> Result<Outcome> {
+fn finish(
+    store: &Store,
+    before: &State,
+    draft: Draft,
+    seen: Seen,
+    spent: Option<&'static str>,
+    full: bool,
+) -> Result<Outcome> {
     let report = seen.report.clone();
     let slow = seen.disturbed == Some(capture::TOO_SLOW);
     if full {
@@ -130,7 +139,7 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
     let Some(report) = report.or_else(|| seen.disturbed.map(|_| killed(slow))) else {
         bail!(
             "the container's process 1 ended without a report{}",
-            if oom { ": it was out of memory" } else { "" }
+            spent.map(|what| format!(": {what}")).unwrap_or_default()
         );
     };
     let held = store.share()?;
@@ -139,7 +148,7 @@ fn finish(store: &Store, before: &State, draft: Draft, seen: Seen, oom: bool, fu
     state.context = context.unwrap_or(state.context);
     let alone = match () {
         () if slow => Some(capture::TOO_SLOW.to_owned()),
-        () if oom => Some("it ran out of memory".to_owned()),
+        () if spent.is_some() => spent.map(str::to_owned),
         () if seen.disturbed.is_some() => seen.disturbed.map(str::to_owned),
         () if report.killed => Some(format!("it was killed by signal {}", report.code - 128)),
         () if report.left > 0 => Some(format!("it left {} behind, ended now", processes(report.left))),
@@ -166,7 +175,7 @@ fn killed(slow: bool) -> Report {
     Report { code: if slow { 124 } else { 137 }, killed: true, left: 0, context: None }
 }
 
-/// Brings the container up, follows it to its end and removes it; says also whether the kernel killed for memory.
+/// Brings the container up, follows it to its end and removes it; says also what it has not had enough of.
 fn contain(
     global: &Global,
     bundle: &Path,
@@ -174,7 +183,7 @@ fn contain(
     config: &[u8],
     input: OwnedFd,
     manner: Manner<'_>,
-) -> Result<(Seen, bool)> {
+) -> Result<(Seen, Option<&'static str>)> {
     let containers = crate::command::store(global)?;
     let spec = spec::load(config).context("the config.json of a session's container")?;
     spec::validate(&spec).context("the config.json of a session's container")?;
@@ -200,17 +209,23 @@ fn contain(
         delete::kill(&container)?;
     }
     process::wait(pidfd)?;
-    let oom = oom_killed(&container);
+    let spent = spent(&container);
     trial::point("delete the command's container")?;
     delete::ended(container)?;
     drop(foreground);
-    Ok((seen?, oom))
+    Ok((seen?, spent))
 }
 
-fn oom_killed(container: &Container) -> bool {
-    let place = container.record.cgroup.as_ref();
-    let cgroup = place.and_then(|place| crate::command::cgroup(place).ok().flatten());
-    cgroup.and_then(|cgroup| cgroup.oom_kills()).is_some_and(|kills| kills > 0)
+/// What the kernel has refused it.
+fn spent(container: &Container) -> Option<&'static str> {
+    let place = container.record.cgroup.as_ref()?;
+    let cgroup = crate::command::cgroup(place).ok().flatten()?;
+    let some = |count: Option<u64>| count.is_some_and(|count| count > 0);
+    match () {
+        () if some(cgroup.oom_kills()) => Some("it ran out of memory"),
+        () if some(cgroup.refused_forks()) => Some("it ran into the limit of processes"),
+        () => None,
+    }
 }
 
 pub fn nothing() -> Result<OwnedFd> {

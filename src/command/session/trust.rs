@@ -1,4 +1,4 @@
-//! What a store makes of results that may be wrong: `session policy` and `session disown`.
+//! What a store makes of commands and of results that may be wrong: `session policy` and `session disown`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::moves::resolve;
-use crate::cli::{self, Choice, Variation};
-use crate::session::policy::{Policy, Treatment};
+use crate::cli::{self, Bound, Bytes, Choice, Cpus, Interval, Variation};
+use crate::session::policy::{Bounds, Policy, Treatment};
 use crate::session::store::{Shelf, Store};
 use crate::session::{Id, disown, journal};
 use crate::time::Moment;
@@ -27,12 +27,18 @@ pub fn policy(arguments: &cli::SessionPolicy) -> Result<()> {
     }
     let trusted: String = policy.trust.iter().map(|path| format!("trust    {}\n", path.display())).collect();
     let word = |treatment| if treatment == Treatment::Replay { "replay" } else { "run" };
+    let bounds = &policy.bounds;
+    let most = |bound: Option<String>| bound.unwrap_or_else(|| "none".to_owned());
     crate::command::print(&format!(
         "sample   {}  hits of a hundred that are run again and compared\n\
          twice    {}  a first run is followed by a second and compared\n\
          output   {}  what happens when the output varies\n\
          state    {}  what happens when the state or the exit code varies\n\
          network  {} s  how long a result that used the network is given to others\n\
+         memory   {}  bytes that a command has at the most\n\
+         pids     {}  processes and threads that a command has at the most\n\
+         cpus     {}  CPUs that a command has at the most\n\
+         time     {}  how long a command may take\n\
          readable {}  others of this machine may read what was run and where it led\n\
          {trusted}",
         policy.sample,
@@ -40,6 +46,10 @@ pub fn policy(arguments: &cli::SessionPolicy) -> Result<()> {
         word(policy.output),
         word(policy.state),
         policy.network,
+        most(bounds.memory.map(|bytes| bytes.to_string())),
+        most(bounds.pids.map(|pids| pids.to_string())),
+        most(bounds.cpus.map(|thousandths| (f64::from(thousandths) / 1000.0).to_string())),
+        most(bounds.time.map(|time| format!("{} s", time as f64 / 1000.0))),
         if readable { "yes" } else { "no" },
     ))
 }
@@ -57,6 +67,20 @@ fn lender(path: &Path) -> Result<PathBuf> {
     Ok(Store::open(path)?.root().to_owned())
 }
 
+fn bound(bounds: &mut Bounds, arguments: &cli::SessionPolicy) -> Result<()> {
+    if let Some(memory) = arguments.memory {
+        let bytes = memory.most().map(|Bytes(bytes)| u64::try_from(bytes));
+        bounds.memory = bytes.transpose().context("--memory is negative: none is the word for no limit")?;
+    }
+    bounds.pids = arguments.pids.map_or(bounds.pids, Bound::most);
+    bounds.cpus = arguments.cpus.map_or(bounds.cpus, |cpus| cpus.most().map(|Cpus(thousandths)| thousandths));
+    if let Some(time) = arguments.time {
+        let milliseconds = time.most().map(|Interval(time)| u64::try_from(time.as_millis()));
+        bounds.time = milliseconds.transpose().context("--time is too long")?;
+    }
+    Ok(())
+}
+
 fn changed(mut policy: Policy, arguments: &cli::SessionPolicy) -> Result<Policy> {
     let treatment = |variation| match variation {
         Variation::Replay => Treatment::Replay,
@@ -72,6 +96,7 @@ fn changed(mut policy: Policy, arguments: &cli::SessionPolicy) -> Result<Policy>
     policy.output = arguments.output.map_or(policy.output, treatment);
     policy.state = arguments.state.map_or(policy.state, treatment);
     policy.network = arguments.network.map_or(policy.network, |time| time.0.as_secs());
+    bound(&mut policy.bounds, arguments)?;
     for path in &arguments.trust {
         let path = lender(path)?;
         if !policy.trust.contains(&path) {
