@@ -121,6 +121,7 @@ fn who_always_wants_to_run_gets_its_share_on_either_kernel() {
 fn three_levels_of_a_hundred_containers_get_their_shares() {
     requires!(release);
     assert_fair("three-levels", 0.03);
+    assert_fair("three-levels-on-two", 0.03);
 }
 
 #[test]

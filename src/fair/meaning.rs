@@ -32,7 +32,7 @@ impl Meaning {
     }
 }
 
-/// Evidence, in seconds times squared relative error. Positive speaks for PerCpu.
+/// Evidence, in seconds times squared relative error, everybody counting by its size. Positive speaks for PerCpu.
 #[derive(Debug, Clone, Default)]
 pub struct Detector {
     evidence: f64,
@@ -62,14 +62,17 @@ impl Detector {
         if judged.len() < 2 || !distinct {
             return;
         }
-        let error = |predicted: &[f64]| {
-            let squares = judged.iter().map(|leaf| {
-                let error = (measures[*leaf].used.max(1e-3) / predicted[*leaf].max(1e-3)).ln();
-                error.clamp(-1.0, 1.0).powi(2)
-            });
-            squares.sum::<f64>() / judged.len() as f64
-        };
-        self.evidence = (self.evidence + elapsed.min(1.0) * (error(&group) - error(&cpu))).clamp(-MOST, MOST);
+        // Both errors are measured with the same yard: what chance adds to them then cancels out, even where a small
+        // share has had no turn or two in an interval, and large shares, which have had many, decide.
+        let mut difference = 0.0;
+        let mut size = 0.0;
+        for leaf in judged {
+            let (group, cpu, used) = (group[leaf], cpu[leaf], measures[leaf].used);
+            let middle = ((group + cpu) / 2.0).max(1e-6);
+            difference += ((used - group).powi(2) - (used - cpu).powi(2)) / middle;
+            size += middle;
+        }
+        self.evidence = (self.evidence + elapsed.min(1.0) * difference / size).clamp(-MOST, MOST);
         if self.evidence.abs() >= ENOUGH {
             self.believed = Some(if self.evidence > 0.0 { Meaning::PerCpu } else { Meaning::PerGroup });
         }
@@ -127,6 +130,30 @@ mod tests {
         assert_eq!(believed(&[hogs(1.0, 0.99), hogs(1.0, 0.5), hogs(1.0, 0.5)], &[200, 100, 100]), None);
         assert_eq!(believed(&[hogs(1.0, 1.0), hogs(1.0, 1.0)], &[100, 100]), None);
         assert_eq!(believed(&[], &[]), None);
+    }
+
+    /// Eighty that share two CPUs get whole turns of 8 ms: most have none in an interval, some have two.
+    #[test]
+    fn it_tells_among_many_who_have_a_turn_now_and_then_only() {
+        let counts: Vec<f64> = (0..80).map(|leaf| if leaf < 20 { 2.0 } else { 1.0 }).collect();
+        let settings = vec![Setting::of_weight(100); counts.len()];
+        for (meaning, size) in [(Meaning::PerGroup, [1.0, 1.0]), (Meaning::PerCpu, [2.0, 1.0])] {
+            let size = |leaf: usize| size[usize::from(leaf >= 20)];
+            let total: f64 = (0..80).map(size).sum();
+            let mut detector = Detector::default();
+            let mut owed: Vec<f64> = (0..80).map(|leaf| 0.008 * (leaf % 7) as f64 / 7.0).collect();
+            for _ in 0..12 {
+                let turn = |(leaf, owed): (usize, &mut f64)| {
+                    *owed += 0.5 * size(leaf) / total;
+                    let turns = (*owed / 0.008).floor();
+                    *owed -= turns * 0.008;
+                    hogs(counts[leaf], turns * 0.008 / 0.25)
+                };
+                let measures: Vec<Measure> = owed.iter_mut().enumerate().map(turn).collect();
+                detector.watch(0.25, &measures, &settings);
+            }
+            assert_eq!(detector.believed(), Some(meaning));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::fill::entitle;
+use super::meaning::Meaning;
 use super::meter::Held;
 use super::model::Key;
 use super::policy::{Acting, Policy, Setting, Standing, View, base, own};
@@ -20,6 +21,7 @@ pub struct Wfq {
     trim: Trim,
     smooth: BTreeMap<Key, Smooth>,
     trims: Vec<f64>,
+    meaning: Meaning,
 }
 
 /// What a leaf demands and how many threads it has, without the flicker of single intervals.
@@ -40,13 +42,23 @@ const HOLD: f64 = 0.7;
 impl Wfq {
     /// `credit`: seconds of missed service that waking up may bring back.
     pub fn new(credit: f64) -> Self {
-        Self { credit, trim: Trim::default(), smooth: BTreeMap::new(), trims: Vec::new() }
+        Self {
+            credit,
+            trim: Trim::default(),
+            smooth: BTreeMap::new(),
+            trims: Vec::new(),
+            meaning: Meaning::PerGroup,
+        }
     }
 
     fn follow(&mut self, view: &View) {
         if view.changed {
             self.smooth.clear();
             self.trim.settle();
+        }
+        if std::mem::replace(&mut self.meaning, view.meaning) != view.meaning {
+            // What was learnt made up for what arithmetic does from now on.
+            self.trim = Trim::default();
         }
         let part = 1.0 - (-view.elapsed / WINDOW).exp();
         for (member, measure) in view.measures.iter().enumerate() {

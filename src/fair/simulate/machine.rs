@@ -35,6 +35,8 @@ pub(super) struct Thread {
     pub doing: Doing,
     bursts: Option<Bursts>,
     left_us: f64,
+    /// How often it has gone to sleep.
+    slept: u64,
     ran_ns: u64,
     /// As Linux does it: a wait is booked when it ends.
     waited_ns: u64,
@@ -132,6 +134,7 @@ impl Machine {
                 doing: Doing::Asleep { until_us: 0 },
                 bursts: *bursts,
                 left_us: 0.0,
+                slept: 0,
                 ran_ns: 0,
                 waited_ns: 0,
                 waiting_ns: 0,
@@ -162,6 +165,7 @@ impl Machine {
         {
             if self.threads[thread].doing == Doing::Ready {
                 self.dequeue(thread);
+                self.threads[thread].slept += 1;
             }
             self.threads[thread].doing = Doing::Asleep { until_us: 0 };
         }
@@ -195,7 +199,7 @@ impl Machine {
             id: id as u64,
             ran_ns: thread.ran_ns,
             waited_ns: thread.waited_ns,
-            slept: None,
+            slept: (thread.doing == Doing::Ready).then_some(thread.slept),
         });
         let group = &self.groups[group];
         Reading {
@@ -410,6 +414,7 @@ impl Machine {
             let pause = bursts.sleep_ms * 1000.0;
             let pause = if bursts.random { self.vary(pause) } else { pause };
             self.dequeue(thread);
+            self.threads[thread].slept += 1;
             self.threads[thread].doing = Doing::Asleep { until_us: self.now_us + TICK_US + pause as u64 };
         }
     }
