@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 
 use serde_json::json;
 use support::counter::{COUNT, checkpoint, count, counting, goes_on, path, restore, shell};
-use support::{Bundle, Container, patience, requires};
+use support::{Bundle, Console, Container, patience, requires};
 
 /// After it has done something else.
 fn counting_after(before: &str) -> Bundle {
@@ -145,4 +145,29 @@ fn a_socket_of_somebody_outside_is_found_again() {
     let container = restored(&bundle, container, &image, &["--ext-unix-sk"]);
     assert_eq!(hear(), last + 1, "nothing is lost or said twice");
     assert_eq!(container.status(), "running");
+}
+
+#[test]
+fn the_terminal_of_the_caller_is_that_of_the_next_caller() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let (mut console, terminal) = Console::open();
+    bundle.verb("run").args(["--detach", bundle.id()]).spawn_on(&terminal).finish().assert_code(0);
+    drop(terminal);
+    console.read_until("1\r\n2\r\n");
+    let image = path(&bundle, "image");
+    let save = |flags: &[&str]| {
+        bundle.deja().args(["checkpoint", "--image-path", &image]).args(flags).arg(bundle.id())
+    };
+    save(&[]).fails().assert_says("its terminal belongs to somebody outside: use --shell-job");
+    save(&["--shell-job"]).ok();
+    let seen = console.read_to_end();
+    let last: u64 = seen.lines().last().map_or(0, |line| line.trim().parse().expect("a number"));
+
+    let (mut console, terminal) = Console::open();
+    let finished = restore(&bundle, &image, &["--shell-job"]).spawn_on(&terminal).finish().assert_code(0);
+    drop(terminal);
+    let container = Container::adopt(&bundle, bundle.id(), finished);
+    console.read_until(&format!("{}\r\n", last + 1));
+    goes_on(&container, last);
 }

@@ -24,6 +24,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Some file locks are hold by dumping tasks", "it holds file locks: use --file-locks"),
     ("to dump file locks", "it holds file locks: use --file-locks"),
     ("The file lock", "it holds file locks: use --file-locks"),
+    ("path=/dev/pts/", "its terminal belongs to somebody outside: use --shell-job"),
+    ("tty: No task found with sid", "its terminal belonged to somebody outside: use --shell-job"),
     ("Found slave peer index", "its terminal belongs to somebody outside: use --shell-job"),
     ("leader of a session outside", "its session began outside of it: use --shell-job"),
     ("A session leader of", "its session began outside of it: use --shell-job"),

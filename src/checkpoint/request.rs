@@ -139,6 +139,8 @@ pub struct Restore<'a> {
 
 pub fn restore(asked: &Asked, facts: &Restore<'_>) -> Result<Options> {
     let mut options = asked.options(facts.images_dir_fd, facts.work_dir_fd, RESTORE_LOG);
+    /// config.json gives it a terminal of its own.
+    pub terminal: bool,
     options.root = Some(facts.root.to_owned());
     options.rst_sibling = true;
     options.evasive_devices = true;
@@ -148,6 +150,8 @@ pub fn restore(asked: &Asked, facts: &Restore<'_>) -> Result<Options> {
         let Some(source) = mounts::source(name, facts.intended, facts.cgroup) else {
             bail!("the image has a mount from outside on {name:?}, for which config.json has no bind mount");
         };
+    // What was the terminal of whoever started it becomes that of whoever restores it, and nobody takes a new one.
+    options.orphan_pts_master = facts.terminal || !asked.shell_job;
         options.ext_mnt.push((name.clone(), source));
     }
     for (number, name) in facts.streams.iter().enumerate() {
@@ -243,6 +247,7 @@ mod tests {
         assert_eq!(options.ext_mnt, [("/data".to_owned(), "/srv".to_owned())]);
         assert_eq!(options.inherit_fd, [("pipe:[3]".to_owned(), 1), ("extRootNetNS".to_owned(), 9)]);
         assert_eq!(options.join_ns, [("uts".to_owned(), "/u".to_owned())]);
+            terminal: false,
 
         facts.joined = &[(namespace::CGROUP, "/c", 9)];
         let refused = restore(&Asked::default(), &facts).unwrap_err().to_string();
@@ -250,6 +255,10 @@ mod tests {
         let unknown = ["/other".to_owned()];
         facts.outside = &unknown;
         let refused = restore(&Asked::default(), &facts).unwrap_err().to_string();
+        assert!(options.orphan_pts_master);
+        let of_the_caller = Asked { shell_job: true, ..Asked::default() };
+        assert!(!restore(&of_the_caller, &facts).unwrap().orphan_pts_master);
+
         assert!(refused.contains("mount from outside on \"/other\""), "{refused}");
     }
 }

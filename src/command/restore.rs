@@ -281,6 +281,7 @@ impl Home {
             joined: &joined.as_request(),
         };
         checkpoint::restore(asked, &request)
+            terminal: blueprint.process.terminal,
     }
 
     /// Neither the changes that an archive brings nor those of a copy touch the bundle.
