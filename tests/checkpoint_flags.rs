@@ -171,3 +171,27 @@ fn the_terminal_of_the_caller_is_that_of_the_next_caller() {
     console.read_until(&format!("{}\r\n", last + 1));
     goes_on(&container, last);
 }
+
+#[test]
+fn criu_can_have_the_cgroups() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let (mut container, before) = started(&bundle);
+    let place = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).expect("the cgroup");
+    for mode in ["soft", "full"] {
+        let image = path(&bundle, mode);
+        let flags = ["--manage-cgroups-mode", mode];
+        checkpoint(&container, &image, &flags).ok();
+        container = restored(&bundle, container, &image, &flags);
+        goes_on(&container, before);
+        assert!(place().lines().any(|line| line == container.pid().to_string()), "{mode}: {}", place());
+        assert!(shell(&container, "cat /proc/1/cgroup").contains("0::/\n"), "{mode}");
+    }
+    // It wants to make what deja has made.
+    let image = path(&bundle, "strict");
+    checkpoint(&container, &image, &["--manage-cgroups-mode", "strict"]).ok();
+    container.release();
+    restore(&bundle, &image, &["--manage-cgroups-mode", "strict"]).fails().assert_says("existing cgroups");
+    let container = Container::adopt(&bundle, bundle.id(), restore(&bundle, &image, &[]).ok());
+    goes_on(&container, before);
+}

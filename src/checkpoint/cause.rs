@@ -68,6 +68,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Failed unpacking object", "the image is damaged"),
     ("Can't open file pstree.img", "there is no process in the image"),
     ("Unable to open parent snapshot", "the image that it builds on is not there"),
+    (
+        "Abort restore of existing cgroups",
+        "its cgroup is there, because deja has made it, and --manage-cgroups-mode strict wants none",
+    ),
     ("Failed to open_tree", "what one of its mounts shows is not there (any more)"),
     ("Can't mount", "a mount could not be made again"),
     ("Unable to connect to page server", "nobody serves pages at that address"),
