@@ -128,12 +128,17 @@ fn mounts_come_back() {
     fs::write(outer.join("file"), "outer\n").unwrap();
     fs::write(bundle.file("other/file"), "other\n").unwrap();
     fs::write(bundle.file("single"), "single\n").unwrap();
+    for (link, real) in [("to-other", "other"), ("to-single", "single")] {
+        std::os::unix::fs::symlink(real, bundle.file(link)).unwrap();
+    }
     let source = |name: &str| json!(bundle.file(name));
     let entries = [
         json!({"destination": "/link/data", "type": "bind", "source": source("outer"), "options": ["rbind", "ro"]}),
         json!({"destination": "/link/data/inner", "type": "bind", "source": source("other"), "options": ["bind"]}),
         json!({"destination": "/etc/motd", "type": "bind", "source": source("single"), "options": ["bind", "ro"]}),
         json!({"destination": "/tmp/below", "type": "bind", "source": source("other"), "options": ["bind"]}),
+        json!({"destination": "/srv/directory", "type": "bind", "source": source("to-other"), "options": ["bind"]}),
+        json!({"destination": "/srv/file", "type": "bind", "source": source("to-single"), "options": ["bind"]}),
     ];
     let bundle = entries.into_iter().fold(bundle, Bundle::mount);
     let bundle = bundle
@@ -149,10 +154,11 @@ fn mounts_come_back() {
     ended(first);
     let second = restored(&bundle, &path, bundle.id());
     assert_eq!(mounts(&second), before);
-    let reads = "cat /link/data/file /link/data/inner/file /etc/motd /tmp/below/file; head -c 3 /dev/mine | wc -c; \
+    let reads = "cat /link/data/file /link/data/inner/file /etc/motd /tmp/below/file; \
+                 cat /srv/directory/file /srv/file; head -c 3 /dev/mine | wc -c; \
                  cat /proc/keys; ls /proc/acpi; touch /link/data/x 2>&1; touch /x 2>&1; touch /tmp/below/y";
     let seen = second.exec(&["sh", "-c", reads]).stdout();
-    let expected = "outer\nother\nsingle\nother\n3\ntouch: /link/data/x: Read-only file system\n\
+    let expected = "outer\nother\nsingle\nother\nother\nsingle\n3\ntouch: /link/data/x: Read-only file system\n\
                     touch: /x: Read-only file system\n";
     assert_eq!(seen, expected);
     assert!(bundle.file("other/y").exists());

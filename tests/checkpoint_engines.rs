@@ -155,6 +155,57 @@ fn podman_builds_a_checkpoint_on_an_earlier_one() {
     podman.goes_on(before);
 }
 
+#[test]
+fn podman_keeps_a_checkpoint_as_an_image_and_restores_from_it() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    let before = podman.goes_on(1);
+    podman.ok("container checkpoint --create-image localhost/saved one");
+    let runtime = "io.podman.annotations.checkpoint.runtime.name";
+    let noted = podman
+        .ok(&format!("image inspect --format '{{{{index .Annotations \"{runtime}\"}}}}' localhost/saved"));
+    assert_eq!(noted, "deja");
+    podman.ok("rm -f one");
+    podman.ok("container restore localhost/saved");
+    podman.goes_on(before);
+}
+
+/// A container of a pod has the pod's network, names and IPC, before and after.
+#[test]
+fn podman_restores_a_container_in_its_pod_and_in_another() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    for pod in ["first", "second"] {
+        let infra = format!("--infra-image {IMAGE} --infra-command '/bin/sleep 100000' --share ipc,net,uts");
+        podman.ok(&format!("pod create --network none --name {pod} --infra-name {pod}-infra {infra}"));
+    }
+    let out = podman.out();
+    podman.ok(&format!("run -d --pod first -v {out}:/out --name one {IMAGE} sh -c '{COUNT}'"));
+    let shared = |container: &str, infra: &str| {
+        let pid = |name: &str| podman.ok(&format!("inspect --format '{{{{.State.Pid}}}}' {name}"));
+        for namespace in ["net", "ipc", "uts"] {
+            let [one, other] = [container, infra].map(|name| {
+                std::fs::read_link(format!("/proc/{}/ns/{namespace}", pid(name))).expect("a namespace")
+            });
+            assert_eq!(one, other, "{namespace} of {container} and {infra}");
+        }
+    };
+    shared("one", "first-infra");
+    let before = podman.goes_on(1);
+    podman.ok("container checkpoint one");
+    podman.ok("container restore one");
+    shared("one", "first-infra");
+    let before = podman.goes_on(before);
+    let archive = podman.file("one.tar");
+    podman.ok(&format!("container checkpoint --compress none --export {archive} one"));
+    podman.ok("rm one");
+    podman.ok(&format!("container restore --import {archive} --pod second --name two"));
+    shared("two", "second-infra");
+    podman.goes_on(before);
+    podman.ok("pod rm -f -t 0 first second");
+}
+
 /// A bundle for deja alone of the config.json that podman has made. What podman keeps for a container goes with it, so
 /// the bundle has copies.
 fn bundle_of(spec: &Path, directory: &Path) {
@@ -176,6 +227,35 @@ fn bundle_of(spec: &Path, directory: &Path) {
         }
     }
     std::fs::write(directory.join("config.json"), spec.to_string()).expect("write config.json");
+}
+
+#[test]
+fn an_archive_of_podman_s_goes_on_under_deja_alone() {
+    requires!(vm, criu, tool "podman");
+    let podman = Podman::new();
+    podman.run("one");
+    podman.ok("exec one sh -c 'echo new >/written && rm /etc/passwd'");
+    let id = podman.ok("inspect --format '{{.Id}}' one");
+    let before = podman.goes_on(1);
+    let (archive, bundle) = (podman.file("one.tar"), podman.directory.path().join("bundle"));
+    podman.ok(&format!("container checkpoint --compress none --export {archive} one"));
+    std::fs::create_dir(&bundle).expect("make the bundle");
+    succeeds(&format!("tar -C {} -xf {archive} spec.dump", bundle.display()));
+    bundle_of(&bundle.join("spec.dump"), &bundle);
+    podman.ok("rm one");
+
+    let deja = format!("{} --root {}", podman.deja.display(), podman.file("state"));
+    let restore = format!("restore --import {archive} --bundle {} --detach {id}", bundle.display());
+    succeeds(&format!(
+        "{deja} {restore} </dev/null >/dev/null 2>{}/said || {{ cat {0}/said >&2; false; }}",
+        bundle.display()
+    ));
+    podman.goes_on(before);
+    assert_eq!(
+        succeeds(&format!("{deja} exec {id} sh -c 'cat /written; test -e /etc/passwd || echo gone'")),
+        "new\ngone"
+    );
+    succeeds(&format!("{deja} delete --force {id}"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 
 use serde_json::json;
 use support::counter::{COUNT, checkpoint, count, counting, goes_on, path, restore, shell};
-use support::{Bundle, Container, patience, requires};
+use support::{Bundle, Console, Container, Deja, Profile, eventually, patience, requires};
 
 /// After it has done something else.
 fn counting_after(before: &str) -> Bundle {
@@ -145,4 +145,107 @@ fn a_socket_of_somebody_outside_is_found_again() {
     let container = restored(&bundle, container, &image, &["--ext-unix-sk"]);
     assert_eq!(hear(), last + 1, "nothing is lost or said twice");
     assert_eq!(container.status(), "running");
+}
+
+/// Connected by the kernel, and never accepted by the program: it is in the container, and the other end is not.
+#[test]
+fn connections_that_nobody_has_accepted_can_be_left_out() {
+    requires!(vm, criu, tool "python3", tool "nsenter");
+    let bundle = counting().with_python(
+        "import socket, time\nlistener = socket.socket()\nlistener.bind(('127.0.0.1', 7000))\nlistener.listen(5)\n\
+         for i in range(1 << 30):\n    open('/tmp/count', 'w').write(str(i))\n    time.sleep(0.1)\n",
+    );
+    let (container, before) = started(&bundle);
+    let connect = "import socket, time; s = socket.create_connection(('127.0.0.1', 7000)); \
+        print('connected', flush=True); time.sleep(100000)";
+    let pid = container.pid().to_string();
+    let caller = Deja::other("nsenter").args(["--net", "--target", &pid, "python3", "-c", connect]).spawn();
+    eventually("a connection", || (caller.stdout() == "connected\n").then_some(()));
+    let image = path(&bundle, "image");
+    checkpoint(&container, &image, &[]).fails().assert_says("use --tcp-skip-in-flight");
+    goes_on(&container, before);
+    checkpoint(&container, &image, &["--tcp-skip-in-flight"]).ok();
+    let container = restored(&bundle, container, &image, &[]);
+    goes_on(&container, before);
+    // 0A is one that listens.
+    let sockets = shell(&container, "cat /proc/net/tcp");
+    assert_eq!(
+        sockets.lines().skip(1).filter(|line| line.contains(":1B58 00000000:0000 0A ")).count(),
+        1,
+        "{sockets}"
+    );
+    assert_eq!(sockets.lines().count(), 2, "{sockets}");
+    caller.signal(rustix::process::Signal::KILL);
+    caller.finish();
+}
+
+#[test]
+fn the_terminal_of_the_caller_is_that_of_the_next_caller() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let (mut console, terminal) = Console::open();
+    bundle.verb("run").args(["--detach", bundle.id()]).spawn_on(&terminal).finish().assert_code(0);
+    drop(terminal);
+    console.read_until("1\r\n2\r\n");
+    let image = path(&bundle, "image");
+    let save = |flags: &[&str]| {
+        bundle.deja().args(["checkpoint", "--image-path", &image]).args(flags).arg(bundle.id())
+    };
+    save(&[]).fails().assert_says("its terminal belongs to somebody outside: use --shell-job");
+    save(&["--shell-job"]).ok();
+    let seen = console.read_to_end();
+    let last: u64 = seen.lines().last().map_or(0, |line| line.trim().parse().expect("a number"));
+
+    let (mut console, terminal) = Console::open();
+    let finished = restore(&bundle, &image, &["--shell-job"]).spawn_on(&terminal).finish().assert_code(0);
+    drop(terminal);
+    let container = Container::adopt(&bundle, bundle.id(), finished);
+    console.read_until(&format!("{}\r\n", last + 1));
+    goes_on(&container, last);
+}
+
+#[test]
+fn criu_can_have_the_cgroups() {
+    requires!(bed, criu);
+    let bundle = counting();
+    let (mut container, before) = started(&bundle);
+    let place = || fs::read_to_string(bundle.cgroup().join("cgroup.procs")).expect("the cgroup");
+    for mode in ["soft", "full"] {
+        let image = path(&bundle, mode);
+        let flags = ["--manage-cgroups-mode", mode];
+        checkpoint(&container, &image, &flags).ok();
+        container = restored(&bundle, container, &image, &flags);
+        goes_on(&container, before);
+        assert!(place().lines().any(|line| line == container.pid().to_string()), "{mode}: {}", place());
+        assert!(shell(&container, "cat /proc/1/cgroup").contains("0::/\n"), "{mode}");
+    }
+    // It wants to make what deja has made.
+    let image = path(&bundle, "strict");
+    checkpoint(&container, &image, &["--manage-cgroups-mode", "strict"]).ok();
+    container.release();
+    restore(&bundle, &image, &["--manage-cgroups-mode", "strict"]).fails().assert_says("existing cgroups");
+    let container = Container::adopt(&bundle, bundle.id(), restore(&bundle, &image, &[]).ok());
+    goes_on(&container, before);
+}
+
+#[test]
+fn a_restored_container_can_have_another_profile() {
+    requires!(vm, criu, apparmor, tool "apparmor_parser");
+    let (first, second) = (Profile::forbids("/etc/passwd"), Profile::forbids("/etc/group"));
+    let bundle = counting().set("/process/apparmorProfile", json!(first.name()));
+    let (container, before) = started(&bundle);
+    let image = path(&bundle, "image");
+    let current = |container: &Container| shell(container, "cat /proc/1/attr/current");
+    checkpoint(&container, &image, &[]).ok();
+    let container = restored(&bundle, container, &image, &[]);
+    assert_eq!(current(&container).trim(), first.enforced());
+    container.verb("delete", &["--force"]).ok();
+    let other = format!("apparmor:{}", second.name());
+    let container = restored(&bundle, container, &image, &["--lsm-profile", &other]);
+    assert_eq!(current(&container).trim(), second.enforced());
+    goes_on(&container, before);
+    container.verb("delete", &["--force"]).ok();
+    container.release();
+    let foreign = restore(&bundle, &image, &["--lsm-profile", "selinux:x"]).fails();
+    foreign.assert_says("selinux not supported by kernel");
 }

@@ -258,7 +258,7 @@ def copies():
     deja = Runtime(DEJA)
     rows = []
     image = f"{PLACE}/image-copies"
-    path = make_bundle("copies", ["/pulse", "10", "/tmp/pulse"])
+    path = make_bundle("copies", ["/pulse", "10", "/tmp/pulse", "still"])
     pid = deja.run(path, "copies")
     wait_for(lambda: read(pid, "pulse"))
     deja.do("checkpoint", "--image-path", image, "copies")

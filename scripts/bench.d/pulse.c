@@ -1,6 +1,7 @@
-/* usage: pulse MEGABYTES FILE
+/* usage: pulse MEGABYTES FILE [still]
  * Fills that much memory with what does not compress, says so in FILE, and then looks at the clock all the time. SIGUSR2
- * makes it write to FILE for how many microseconds it could not do so at most since SIGUSR1. */
+ * makes it write to FILE for how many microseconds it could not do so at most since SIGUSR1. With "still" it only waits:
+ * a hundred that look at the clock leave no processor to whoever makes them. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -33,7 +34,8 @@ static void tell(int file, const char *text)
 
 int main(int count, char **words)
 {
-    if (count != 3)
+    int still = count == 4 && strcmp(words[3], "still") == 0;
+    if (count != 3 && !still)
         return 2;
     size_t size = strtoul(words[1], NULL, 10) << 20;
     uint64_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -50,6 +52,8 @@ int main(int count, char **words)
     signal(SIGUSR2, ask);
     int file = open(words[2], O_WRONLY | O_CREAT | O_TRUNC, 0600);
     tell(file, "ready\n");
+    while (still)
+        pause();
     int64_t longest = 0, last = now();
     for (;;) {
         struct timespec step = {0, 100000};

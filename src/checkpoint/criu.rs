@@ -44,6 +44,8 @@ pub struct Setting<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The cgroup above is the root of a cgroup namespace.
     pub cgroup_namespace: bool,
+    /// Where CRIU works, if it is to mount something there: a descriptor would lead to a mount outside of its namespace.
+    pub work: Option<CString>,
     /// Becomes a mount of its own in a mount namespace of its own.
     pub root: Option<Root<'a>>,
     /// Descriptors that the options name by number.
@@ -195,8 +197,11 @@ fn is_closed(fault: Fault) -> bool {
 
 fn spawn(setting: &Setting<'_>, socket: OwnedFd) -> Result<Cloned> {
     let number = socket.as_raw_fd();
-    let words = ["criu", "swrk", &number.to_string()].map(CString::new);
-    let arguments = StringArray::new(words.into_iter().collect::<Result<_, _>>()?);
+    let mut words = vec![c"criu".to_owned(), c"swrk".to_owned(), CString::new(number.to_string())?];
+    if let Some(work) = &setting.work {
+        words.extend([c"--work-dir".to_owned(), work.clone()]);
+    }
+    let arguments = StringArray::new(words);
     let environment = StringArray::environment();
     let namespaces = if setting.root.is_some() { namespace::MOUNT } else { 0 };
     let request = CloneRequest { namespaces, cgroup: setting.cgroup, sibling: false };

@@ -34,11 +34,16 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// CRIU makes cgroups and puts processes into them, by paths of the host.
+    pub fn criu_has_cgroups(&self) -> bool {
+        self.cgroup_mode != CgroupMode::Ignore
+    }
+
     /// What dump and restore have in common.
-    fn options(&self, images_dir_fd: i32, work_dir_fd: i32, log_file: &str) -> Options {
+    fn options(&self, images_dir_fd: i32, work_dir_fd: Option<i32>, log_file: &str) -> Options {
         Options {
             images_dir_fd,
-            work_dir_fd: Some(work_dir_fd),
+            work_dir_fd,
             log_file: log_file.to_owned(),
             log_level: if self.verbose { EVERYTHING } else { WARNINGS },
             ext_unix_sk: self.ext_unix_sk,
@@ -96,7 +101,7 @@ pub struct Dump<'a> {
 }
 
 pub fn dump(asked: &Asked, facts: &Dump<'_>) -> Options {
-    let mut options = asked.options(facts.images_dir_fd, facts.work_dir_fd, DUMP_LOG);
+    let mut options = asked.options(facts.images_dir_fd, Some(facts.work_dir_fd), DUMP_LOG);
     options.pid = Some(facts.pid);
     options.root = Some(facts.root.to_owned());
     options.leave_running = asked.leave_running;
@@ -124,7 +129,8 @@ pub fn dump(asked: &Asked, facts: &Dump<'_>) -> Options {
 #[derive(Debug)]
 pub struct Restore<'a> {
     pub images_dir_fd: i32,
-    pub work_dir_fd: i32,
+    /// None: CRIU is started in it.
+    pub work_dir_fd: Option<i32>,
     pub root: &'a str,
     /// The names the image asks for.
     pub outside: &'a [String],
@@ -133,6 +139,8 @@ pub struct Restore<'a> {
     pub cgroup: Option<&'a str>,
     /// Names of standard streams, by number.
     pub streams: &'a [Option<String>],
+    /// config.json gives it a terminal of its own.
+    pub terminal: bool,
     /// Kind, path and, for those an image names, an open descriptor of the namespaces given by path.
     pub joined: &'a [(u64, &'a str, i32)],
 }
@@ -142,6 +150,8 @@ pub fn restore(asked: &Asked, facts: &Restore<'_>) -> Result<Options> {
     options.root = Some(facts.root.to_owned());
     options.rst_sibling = true;
     options.evasive_devices = true;
+    // What was the terminal of whoever started it becomes that of whoever restores it, and nobody takes a new one.
+    options.orphan_pts_master = facts.terminal || !asked.shell_job;
     options.lsm_profile.clone_from(&asked.lsm_profile);
     options.lsm_mount_context.clone_from(&asked.lsm_mount_context);
     for name in facts.outside {
@@ -231,18 +241,23 @@ mod tests {
             (["/data".to_owned()], [None, Some("pipe:[3]".into()), Some("pipe:[3]".into())]);
         let mut facts = Restore {
             images_dir_fd: 5,
-            work_dir_fd: 6,
+            work_dir_fd: Some(6),
             root: "/b/rootfs",
             outside: &outside,
             intended: &intended,
             cgroup: None,
             streams: &streams,
+            terminal: false,
             joined: &[(namespace::NETWORK, "/n", 9), (namespace::UTS, "/u", 10)],
         };
         let options = restore(&Asked::default(), &facts).unwrap();
         assert_eq!(options.ext_mnt, [("/data".to_owned(), "/srv".to_owned())]);
         assert_eq!(options.inherit_fd, [("pipe:[3]".to_owned(), 1), ("extRootNetNS".to_owned(), 9)]);
         assert_eq!(options.join_ns, [("uts".to_owned(), "/u".to_owned())]);
+
+        assert!(options.orphan_pts_master);
+        let of_the_caller = Asked { shell_job: true, ..Asked::default() };
+        assert!(!restore(&of_the_caller, &facts).unwrap().orphan_pts_master);
 
         facts.joined = &[(namespace::CGROUP, "/c", 9)];
         let refused = restore(&Asked::default(), &facts).unwrap_err().to_string();

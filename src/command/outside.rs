@@ -26,7 +26,7 @@ fn intended(
     let mut intended = Intended { own_cgroups, ..Intended::default() };
     for mount in &spec.mounts {
         let recursive = rootfs::binds(mount, linux)?;
-        let source = recursive.map(|_| rootfs::on_host(&mount.source, bundle));
+        let source = recursive.map(|_| followed(rootfs::on_host(&mount.source, bundle)));
         let destination = place(mount, source.as_deref())
             .with_context(|| format!("mounts: {:?}", mount.destination.as_str()))?;
         match (recursive, source) {
@@ -36,6 +36,13 @@ fn intended(
     }
     intended.masked = linux.masked_paths.iter().map(|path| format!("/{}", rootfs::clean(path))).collect();
     Ok(intended)
+}
+
+/// A bind mount shows what a link leads to; CRIU takes the link itself for the source, and for a file. One that leads
+/// nowhere is left for CRIU to complain about.
+fn followed(source: String) -> String {
+    let real = std::fs::canonicalize(&source).ok().and_then(|path| path.into_os_string().into_string().ok());
+    real.unwrap_or(source)
 }
 
 /// As the mounts lie in the running container `pid`.

@@ -70,6 +70,8 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let layer = home.layer(&source)?;
     let joined = Joined::open(&blueprint)?;
     let work = work_directory(source.work_path(arguments))?;
+    let work_by_name = asked.criu_has_cgroups().then(|| fs::path_of(work.as_fd())).transpose()?;
+    let work_by_name = work_by_name.map(CString::new).transpose()?;
     let searchable = Searchable::make(blueprint.linux, &image)?;
     let options = home.options(&asked, &blueprint, &image, &joined, &work)?;
     let root = Root {
@@ -80,7 +82,8 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     let setting = Setting {
         program,
         cgroup: home.cgroup.as_ref().map(AsFd::as_fd),
-        cgroup_namespace: blueprint.namespaces.is_new(namespace::CGROUP),
+        cgroup_namespace: blueprint.namespaces.is_new(namespace::CGROUP) && !asked.criu_has_cgroups(),
+        work: work_by_name,
         root: Some(root),
         inherited: joined.0.iter().map(|(_, _, fd)| fd.as_raw_fd()).collect(),
     };
@@ -272,12 +275,13 @@ impl Home {
         outside::unite_streams(&streams)?;
         let request = checkpoint::Restore {
             images_dir_fd: image.directory.as_raw_fd(),
-            work_dir_fd: work.as_raw_fd(),
+            work_dir_fd: (!asked.criu_has_cgroups()).then(|| work.as_raw_fd()),
             root: &self.record.rootfs,
             outside: &outside,
             intended: &intended,
             cgroup: cgroup.as_deref(),
             streams: &streams,
+            terminal: blueprint.process.terminal,
             joined: &joined.as_request(),
         };
         checkpoint::restore(asked, &request)
