@@ -9,7 +9,7 @@ mod read;
 mod security;
 mod storage;
 mod tools;
-mod users;
+pub mod users;
 
 use serde::Serialize;
 

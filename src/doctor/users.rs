@@ -37,16 +37,21 @@ pub fn judge(users: &Users, privileged: bool) -> Vec<Finding> {
     findings
 }
 
-/// How many ids the lines of /etc/subuid give to a user, who stands there by name or by number.
-pub fn granted(text: &str, name: &str, uid: u32) -> u64 {
+/// The ids the lines of /etc/subuid give to a user, who stands there by name or by number: the first, and how many.
+pub fn ranges(text: &str, name: &str, uid: u32) -> Vec<(u32, u32)> {
     let number = uid.to_string();
-    let count = |line: &str| {
+    let range = |line: &str| {
         let mut fields = line.trim().split(':');
         let owner = fields.next()?;
-        let count = fields.nth(1)?.parse().ok()?;
-        (owner == name || owner == number).then_some(count)
+        let (first, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (owner == name || owner == number).then_some((first, count))
     };
-    text.lines().filter_map(count).fold(0, u64::saturating_add)
+    text.lines().filter_map(range).collect()
+}
+
+/// How many ids that are.
+pub fn granted(text: &str, name: &str, uid: u32) -> u64 {
+    ranges(text, name, uid).into_iter().map(|(_, count)| u64::from(count)).sum()
 }
 
 fn namespaces(users: &Users, privileged: bool) -> Finding {

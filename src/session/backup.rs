@@ -14,6 +14,7 @@ use super::id::Id;
 use super::journal;
 use super::key;
 use super::layer;
+use super::marks;
 use super::state::State;
 use super::store::{Found, Shelf, Store};
 use super::transition::Transition;
@@ -117,7 +118,7 @@ fn put_layer<W: Write>(writer: &mut Writer<W>, store: &Store, id: &str) -> Resul
     let mut sockets = Vec::new();
     pack(tree.as_fd(), &prefix, writer, &mut |name, found| {
         if found.kind != FileType::Socket {
-            return Ok(Packed::Yes(found.xattrs()?));
+            return Ok(Packed::Yes(marks::all_from_disk(found.xattrs()?)));
         }
         let mut socket = entry(found, [prefix.as_bytes(), name].concat(), Kind::Fifo)?;
         socket.xattrs.push((SOCKET.to_vec(), b"y".to_vec()));
@@ -138,7 +139,7 @@ fn entry(found: &crate::tar::Found<'_>, name: Vec<u8>, kind: Kind) -> Result<Ent
         gid: stat.st_gid,
         size: 0,
         mtime: stat.st_mtime as i64,
-        xattrs: found.xattrs()?,
+        xattrs: marks::all_from_disk(found.xattrs()?),
     })
 }
 
@@ -209,8 +210,10 @@ fn unpack(from: impl Read, root: &OwnedFd) -> Result<()> {
     while let Some(mut entry) = reader.next_entry()? {
         let count = entry.xattrs.len();
         entry.xattrs.retain(|(name, _)| name != SOCKET);
+        let is_socket = entry.xattrs.len() < count;
+        entry.xattrs = marks::all_on_disk(entry.xattrs);
         unpacker.put(&entry, &mut reader)?;
-        if entry.xattrs.len() < count {
+        if is_socket {
             sockets.push(entry);
         }
     }

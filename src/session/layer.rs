@@ -11,15 +11,23 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::delta::{Delta, Item, OPEN};
 use super::id::{Hasher, Id};
+use super::marks::{self, OVERLAY};
 use super::tree::{CONTENT, Entry, Kind};
 use crate::removal;
 use crate::sys::fs::{self, AtFlags, CWD, FdPath, FileType, Mode, OFlags, Stat};
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
 
-const OVERLAY: &[u8] = b"trusted.overlay.";
 pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// On a file of a flattened layer: the names it had in common, which may no longer all be there.
 pub const LINKS: &CStr = c"trusted.deja.links";
+/// In a user namespace nothing can be noted on links and special files.
+const UNMARKED: &str = "note which names it has in common";
+
+/// Whether layers could not be made one because of files that nothing can be noted on.
+pub fn is_unmarked(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.to_string() == UNMARKED)
+}
+
 /// Attributes that belong to the machine, not to the tree.
 const FOREIGN: [&[u8]; 4] = [b"security.selinux", b"security.ima", b"security.evm", b"trusted.deja.links"];
 
@@ -196,7 +204,7 @@ impl Scan {
 
     fn hard_links(&self, stat: &Stat, path: &CStr) -> Result<Option<Id>> {
         if self.origin == Origin::Flattened {
-            let known = file::get_xattr(path, LINKS)?;
+            let known = marks::get(path, LINKS)?;
             return Ok(known.and_then(|id| id.try_into().ok()).map(Id));
         }
         Ok(self.links.get(&(stat.st_dev, stat.st_ino)).map(|names| links_id(names)))
@@ -204,10 +212,9 @@ impl Scan {
 
     fn xattrs(&self, path: &CStr) -> Result<Xattrs> {
         let mut found = Xattrs::default();
-        let list = file::list_xattrs(path).context("list extended attributes")?;
-        for name in list.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            let c_name = CString::new(name).expect("split at every NUL byte");
-            let Some(value) = file::get_xattr(path, &c_name).context("read an extended attribute")? else {
+        for c_name in marks::list(path).context("list extended attributes")? {
+            let name = c_name.to_bytes();
+            let Some(value) = marks::get(path, &c_name).context("read an extended attribute")? else {
                 continue;
             };
             if name == OPAQUE.to_bytes() {
@@ -292,13 +299,12 @@ fn finish_directory(dir: BorrowedFd<'_>, delta: &Delta, how: Finish) -> Result<(
 fn finish_item(dir: BorrowedFd<'_>, name: &CStr, item: &Item, how: Finish) -> Result<()> {
     let Item::There { entry, opaque, below: inside } = item else { return Ok(()) };
     let path = path_at(dir, name);
-    let list = file::list_xattrs(&path)?;
     // What a file below remembers has come up with its copy, and is no longer so.
-    let stale = |mark: &[u8]| mark == LINKS.to_bytes() && how.origin == Origin::Command;
-    for mark in list.split(|byte| *byte == 0).filter(|mark| mark.starts_with(OVERLAY) || stale(mark)) {
-        let mark = CString::new(mark).expect("split at every NUL byte");
+    let stale = |mark: &CStr| mark == LINKS && how.origin == Origin::Command;
+    let marked = |mark: &CStr| mark.to_bytes().starts_with(OVERLAY) || stale(mark);
+    for mark in marks::list(&path)?.iter().filter(|mark| marked(mark)) {
         if mark.as_c_str() != OPAQUE || !opaque {
-            file::remove_xattr(&path, &mark)?;
+            marks::remove(&path, mark)?;
         }
     }
     match entry.kind {
@@ -314,7 +320,8 @@ fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     removal::remove(dir, name).with_context(|| format!("remove {name:?}"))
 }
 
-/// Copies files from one directory to another as they are: owner, permissions, attributes, times, links, holes.
+/// Copies files from one directory to another: owner, permissions, attributes, times, links, holes. They are what has
+/// been told of them, or else as they are.
 #[derive(Default)]
 pub struct Copier {
     /// The first copy of a file with several names, by the file.
@@ -327,17 +334,37 @@ pub struct Copier {
 
 impl Copier {
     /// Copies what is in `from` into `to`, which is empty, and what `from` itself is.
-    pub fn tree(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    pub fn tree(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        told: Option<(&Entry, &Delta)>,
+    ) -> Result<()> {
         self.depth = deeper(self.depth)?;
         for name in names(from)? {
-            self.entry(from, to, &name).with_context(|| format!("copy {name:?}"))?;
+            let told = match told.map(|(_, below)| below.get(name.to_bytes())) {
+                Some(None) => bail!("{name:?} has come meanwhile"),
+                Some(item) => item,
+                None => None,
+            };
+            self.entry(from, to, &name, told).with_context(|| format!("copy {name:?}"))?;
         }
         self.depth -= 1;
-        self.attributes(from, c".", to, c".", &fs::fstat(from)?)
+        self.attributes(from, c".", to, c".", &fs::fstat(from)?, told.map(|(entry, _)| entry))
     }
 
-    fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    fn entry(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        told: Option<&Item>,
+    ) -> Result<()> {
         let stat = stat(from, name)?;
+        let told = match told {
+            Some(Item::There { entry, below, .. }) => Some((entry, below)),
+            _ => None,
+        };
         let identity = (stat.st_dev, stat.st_ino);
         let kind = kind_of(&stat);
         if kind != FileType::Directory && stat.st_nlink > 1 && !is_whiteout(&stat) {
@@ -352,7 +379,7 @@ impl Copier {
         match kind {
             FileType::Directory => {
                 fs::mkdirat(to, name, Mode::from_raw_mode(0o700))?;
-                return self.tree(below(from, name)?.as_fd(), below(to, name)?.as_fd());
+                return self.tree(below(from, name)?.as_fd(), below(to, name)?.as_fd(), told);
             }
             FileType::RegularFile => copy_content(from, to, name, &stat)?,
             FileType::Symlink => fs::symlinkat(&CString::new(target(from, name)?)?, to, name)?,
@@ -362,7 +389,7 @@ impl Copier {
                 fs::mknodat(to, name, special, Mode::from_raw_mode(0o600), major, minor)?;
             }
         }
-        self.attributes(from, name, to, name, &stat)
+        self.attributes(from, name, to, name, &stat, told.map(|(entry, _)| entry))
     }
 
     fn attributes(
@@ -372,24 +399,30 @@ impl Copier {
         to: BorrowedFd<'_>,
         new: &CStr,
         stat: &Stat,
+        told: Option<&Entry>,
     ) -> Result<()> {
-        fs::chownat(to, new, stat.st_uid, Some(stat.st_gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        let (uid, gid) = told.map_or((stat.st_uid, stat.st_gid), |entry| (entry.uid, entry.gid));
+        fs::chownat(to, new, uid, Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind_of(stat) != FileType::Symlink {
             fs::chmodat(to, new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
         }
         let (source, copy) = (path_at(from, name), path_at(to, new));
-        for attribute in file::list_xattrs(&source)?.split(|byte| *byte == 0).filter(|name| !name.is_empty())
-        {
-            let attribute = CString::new(attribute)?;
-            if attribute.to_bytes() == FOREIGN[0] {
-                continue;
+        match told {
+            Some(entry) => {
+                for (attribute, value) in &entry.xattrs {
+                    marks::set(&copy, &CString::new(attribute.as_slice())?, value)?;
+                }
             }
-            if let Some(value) = file::get_xattr(&source, &attribute)? {
-                file::set_xattr(&copy, &attribute, &value)?;
+            None => {
+                for attribute in marks::list(&source)?.iter().filter(|name| name.to_bytes() != FOREIGN[0]) {
+                    if let Some(value) = marks::get(&source, attribute)? {
+                        marks::set(&copy, attribute, &value)?;
+                    }
+                }
             }
         }
         if let Some(id) = self.remembered.get(&(stat.st_dev, stat.st_ino)) {
-            file::set_xattr(&copy, LINKS, &id.0)?;
+            marks::set(&copy, LINKS, &id.0).context(UNMARKED)?;
         }
         self.newest = self.newest.max(stat.st_mtime);
         Ok(file::set_times(to, new, stat.st_mtime)?)
@@ -453,10 +486,8 @@ fn plain(dir: BorrowedFd<'_>) -> Result<()> {
             continue;
         }
         let path = path_at(dir, &name);
-        let ours = |mark: &&[u8]| mark.starts_with(OVERLAY) || *mark == LINKS.to_bytes();
-        for mark in file::list_xattrs(&path)?.split(|byte| *byte == 0).filter(ours) {
-            file::remove_xattr(&path, &CString::new(mark)?)?;
-        }
+        let ours = |mark: &&CString| mark.to_bytes().starts_with(OVERLAY) || mark.as_c_str() == LINKS;
+        marks::list(&path)?.iter().filter(ours).try_for_each(|mark| marks::remove(&path, mark))?;
         if kind_of(&stat) == FileType::Directory {
             plain(below(dir, &name)?.as_fd())?;
             // Taking names out of a directory is a change of it.
@@ -472,7 +503,7 @@ fn squash(copier: &mut Copier, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Resu
         let new = stat(from, &name)?;
         let old = stat_if(to, &name)?;
         let is_directory = |stat: &Stat| kind_of(stat) == FileType::Directory;
-        let opaque = is_directory(&new) && file::get_xattr(&path_at(from, &name), OPAQUE)?.is_some();
+        let opaque = is_directory(&new) && marks::get(&path_at(from, &name), OPAQUE)?.is_some();
         if is_directory(&new) && !opaque && old.as_ref().is_some_and(is_directory) {
             squash(copier, below(from, &name)?.as_fd(), below(to, &name)?.as_fd())?;
             continue;
@@ -480,13 +511,13 @@ fn squash(copier: &mut Copier, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Resu
         if old.is_some() {
             remove(to, &name)?;
         }
-        copier.entry(from, to, &name)?;
+        copier.entry(from, to, &name, None)?;
         // What this directory has replaced hid what is further below, and so must this.
         if is_directory(&new) && old.is_some() {
-            file::set_xattr(&path_at(to, &name), OPAQUE, b"y")?;
+            marks::set(&path_at(to, &name), OPAQUE, b"y")?;
         }
     }
-    copier.attributes(from, c".", to, c".", &fs::fstat(from)?)
+    copier.attributes(from, c".", to, c".", &fs::fstat(from)?, None)
 }
 
 /// The file at `path` as the topmost layer of a chain that has it shows it; layers from the bottom up.
@@ -509,7 +540,7 @@ pub fn open_in_chain(layers: &[PathBuf], path: &str) -> Result<OwnedFd> {
             if kind_of(&stat) != FileType::Directory {
                 bail!("{path:?} is missing in its layer");
             }
-            opaque |= file::get_xattr(&path_at(dir.as_fd(), &name), OPAQUE)?.is_some();
+            opaque |= marks::get(&path_at(dir.as_fd(), &name), OPAQUE)?.is_some();
             dir = below(dir.as_fd(), &name)?;
         }
     }

@@ -6,17 +6,25 @@
 
 use std::fs::{self as files, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::id::Id;
+use super::layer;
 use super::policy::Policy;
+use super::state::State;
 use super::store::{Found, Shelf, Store};
 
 /// What others may read in a store that is open to them.
 const LENT: [Shelf; 6] =
     [Shelf::Nodes, Shelf::States, Shelf::Transitions, Shelf::Habits, Shelf::Images, Shelf::Disowned];
+
+/// Who made a store, where that can be seen.
+fn owner(store: &Store) -> Option<u32> {
+    files::metadata(store.root().join("version")).ok().map(|metadata| metadata.uid())
+}
 
 /// What is looked for in other stores. Layers are found there by whoever may.
 fn may_be_lent(shelf: Shelf) -> bool {
@@ -33,8 +41,36 @@ impl Store {
         })
     }
 
+    /// Those that lend what is on a shelf. Layers mean something only to whom they belong: anybody else would find the
+    /// files of other owners in them.
+    fn lenders_of(&self, shelf: Shelf) -> impl Iterator<Item = &Store> {
+        let ours = owner(self);
+        self.lenders().iter().filter(move |lender| shelf != Shelf::Layers || owner(lender) == ours)
+    }
+
+    /// The directories of a state's layers, from the bottom up.
+    pub fn chain(&self, state: &State) -> Result<Vec<PathBuf>> {
+        let directory = |id: &Id| {
+            let path = self.layer(id);
+            layer::open_directory(&path).map(|_| path).with_context(|| self.missing_layer(id))
+        };
+        state.layers.iter().map(directory).collect()
+    }
+
+    /// Why layers of a state are nowhere.
+    pub fn missing_layer(&self, id: &Id) -> String {
+        let theirs = |lender: &&Store| owner(lender) != owner(self);
+        match self.lenders().iter().find(theirs) {
+            Some(lender) if !self.path(Shelf::Layers, &id.to_string()).exists() => format!(
+                "the files are only in {:?}, which somebody else owns: what was run there is replayed, and \"session backup\" takes the rest out of it",
+                lender.root()
+            ),
+            _ => "a layer of the state is missing: run \"session verify\"".to_owned(),
+        }
+    }
+
     pub(super) fn is_lent(&self, shelf: Shelf, name: &str) -> bool {
-        may_be_lent(shelf) && self.lenders().iter().any(|lender| lender.path(shelf, name).exists())
+        may_be_lent(shelf) && self.lenders_of(shelf).any(|lender| lender.path(shelf, name).exists())
     }
 
     pub(super) fn lent(&self, shelf: Shelf, name: &str) -> Option<Vec<u8>> {
@@ -54,7 +90,7 @@ impl Store {
         }
         // What may not be looked at is there, for all that is known.
         let is_absent = |path: &PathBuf| matches!(files::symlink_metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
-        let mut theirs = self.lenders().iter().map(|lender| lender.path(shelf, name));
+        let mut theirs = self.lenders_of(shelf).map(|lender| lender.path(shelf, name));
         theirs.find(|path| !is_absent(path)).unwrap_or(own)
     }
 

@@ -16,6 +16,8 @@ pub mod key;
 pub mod layer;
 mod lend;
 pub mod live;
+pub mod marks;
+pub mod owners;
 pub mod policy;
 pub mod put;
 pub mod state;

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail};
 use super::id::{Hasher, Id};
 use super::key::Fact;
 use super::layer::{self, c_path};
+use super::marks;
 use super::store::Store;
 use super::tree::{self, CONTENT, Entry, Kind, Located};
+use crate::sys::Errno;
 use crate::sys::fs::{self, AtFlags, CWD, Mode, OFlags};
-use crate::sys::{Errno, file};
 
 /// Raised when the same files come to be put otherwise.
 const EPOCH: &str = "put 1";
@@ -135,7 +136,7 @@ fn dress(path: &Path, entry: &Entry) -> Result<()> {
         fs::chownat(CWD, &c_path, entry.uid, Some(entry.gid), AtFlags::SYMLINK_NOFOLLOW)?;
         fs::chmodat(CWD, &c_path, Mode::from_raw_mode(entry.mode))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| layer::travels(name)) {
-            file::set_xattr(&c_path, &CString::new(name.as_slice())?, value)?;
+            marks::set(&c_path, &CString::new(name.as_slice())?, value)?;
         }
         Ok(())
     };

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version                what wrote this, for the one that reads it
+//! owners                 whose files it can hold, where it is not root's
 //! layers/ID/tree         a layer as overlayfs mounts it;  layers/ID/manifest  what must be in it
 //! nodes/ID               a directory of a tree of hashes
 //! states/ID              a state: tree, context, and a chain of layers that shows it
@@ -118,6 +119,13 @@ pub struct Draft {
     _lock: File,
 }
 
+/// What somebody was making who has ended.
+pub struct Abandoned {
+    pub name: String,
+    pub path: PathBuf,
+    _lock: File,
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
         // What cannot be removed now is found by the next sweep, when nobody holds the lock any more.
@@ -139,17 +147,8 @@ impl Store {
         Shelf::ALL.iter().try_for_each(|shelf| make(&root.join(shelf.name())))?;
         let version = root.join("version");
         if !version.exists() {
-            // Whole or not at all: half a line would be another version's.
-            let draft = root.join(Shelf::Drafts.name()).join(unique());
-            let write = || {
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-                file.write_all(VERSION.as_bytes())?;
-                file.sync_data()?;
-                trial::point("name the store's version").map_err(std::io::Error::other)?;
-                files::rename(&draft, &version)
-            };
-            write().with_context(|| format!("write {version:?}"))?;
-            sync_directory(&root)?;
+            // Half a line would be another version's.
+            put_plain(&root, &version, VERSION)?;
         }
         Self::open(root)
     }
@@ -168,6 +167,11 @@ impl Store {
             }
             Err(error) => Err(error).with_context(|| format!("read {version:?}")),
         }
+    }
+
+    /// Gives a text a name in the store's own directory.
+    pub(super) fn put_plain(&self, name: &str, text: &str) -> Result<()> {
+        put_plain(&self.root, &self.root.join(name), text)
     }
 
     pub fn root(&self) -> &Path {
@@ -289,10 +293,10 @@ impl Store {
         }
     }
 
-    /// Drafts nobody works on any more; each is given to `each` while nobody else can take it, and then removed. To
-    /// whoever owns the store, no file is still being written.
-    pub fn sweep(&self, owned: bool, mut each: impl FnMut(&str) -> Result<()>) -> Result<usize> {
-        let mut swept = 0;
+    /// Drafts nobody works on any more, which nobody else can take meanwhile. To whoever owns the store, no file is still
+    /// being written.
+    pub fn abandoned(&self, owned: bool) -> Result<Vec<Abandoned>> {
+        let mut abandoned = Vec::new();
         for name in self.list(Shelf::Drafts)? {
             let path = self.path(Shelf::Drafts, &name);
             let Ok(draft) = File::open(&path) else { continue };
@@ -307,12 +311,10 @@ impl Store {
                 }
             };
             if dead {
-                each(&name)?;
-                remove_path(&path)?;
-                swept += 1;
+                abandoned.push(Abandoned { name, path, _lock: draft });
             }
         }
-        Ok(swept)
+        Ok(abandoned)
     }
 
     /// Waits until nobody else holds the lock of this name. The file goes when the last holder is done.
@@ -531,6 +533,20 @@ impl Drop for Lock {
         // Removed while it is held, so that whoever waits for this file sees that it is gone.
         files::remove_file(&self.path).ok();
     }
+}
+
+/// Whole or not at all.
+fn put_plain(root: &Path, path: &Path, text: &str) -> Result<()> {
+    let draft = root.join(Shelf::Drafts.name()).join(unique());
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        trial::point("give a file of the store's directory its name").map_err(std::io::Error::other)?;
+        files::rename(&draft, path)
+    };
+    write().with_context(|| format!("write {path:?}"))?;
+    sync_directory(root)
 }
 
 fn open_lock(path: &Path) -> Result<File> {

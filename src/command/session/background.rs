@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::replay;
-use super::{exec, inside, moves, run};
+use super::{enter, exec, inside, moves, run};
 use crate::cli::{self, Global};
 use crate::command::foreground::CHILD_ENDED;
 use crate::error::Kind;
@@ -145,9 +145,9 @@ pub fn keeper(store: &Store, last: &Step) -> Result<Option<Sight>> {
 }
 
 /// Whether a command can still join the processes of a live session.
-pub fn is_joinable(global: &Global, sight: &Sight) -> Result<bool> {
+pub fn is_joinable(global: &Global, store: &Store, sight: &Sight) -> Result<bool> {
     let Some(id) = &sight.notice.container else { return Ok(false) };
-    let container = crate::command::store(global)?.remains(id)?;
+    let container = enter::containers(global, store)?.remains(id)?;
     Ok(container.map(|container| container.living_pid()).transpose()?.flatten().is_some())
 }
 
@@ -212,6 +212,7 @@ pub fn settle(arguments: &cli::SessionSettle) -> Result<()> {
 /// Runs a command beside the processes of a live session. Nothing of it is kept for others, and what it leads to is part of
 /// what they lead to.
 pub fn join(
+    global: &Global,
     store: &Store,
     session: &mut Session,
     sight: &Sight,
@@ -233,8 +234,18 @@ pub fn join(
     }
     let container = sight.notice.container.as_ref().context("the session is about to become live")?;
     let context = store.state(&session.state())?.context;
+    let containers = enter::containers(global, store)?;
+    let init = containers.remains(container)?.map(|container| container.living_pid()).transpose()?.flatten();
+    enter::join(store, init.context("the container has ended")?)?;
     let mut child = Command::new("/proc/self/exe");
-    child.args(before).arg("exec").arg("--user").arg(format!("{}:{}", command.uid, command.gid));
+    // The last word counts: there the container is, whoever looks for it.
+    child
+        .args(before)
+        .arg("--root")
+        .arg(containers.root())
+        .arg("exec")
+        .arg("--user")
+        .arg(format!("{}:{}", command.uid, command.gid));
     if arguments.tty {
         child.arg("--tty");
     }

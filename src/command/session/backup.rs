@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::enter;
 use crate::cli;
 use crate::session::backup;
 use crate::session::store::Store;
@@ -24,6 +25,7 @@ struct Backed {
 pub fn backup(arguments: &cli::SessionBackup) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
+    enter::enter(&store)?;
     let selection = backup::select(&store, &arguments.sessions)?;
     write_whole(&arguments.file, |to| {
         let compressor = backup::write(&store, &selection, Compressor::new(to, Compression::Zstd))?;
@@ -77,6 +79,7 @@ struct Restored {
 
 pub fn restore(arguments: &cli::SessionRestore) -> Result<()> {
     let store = Store::create(super::store_path(&arguments.at)?)?;
+    enter::enter(&store)?;
     let _held = store.share()?;
     let path = &arguments.file;
     let open = || -> Result<Box<dyn Read>> {
@@ -87,7 +90,7 @@ pub fn restore(arguments: &cli::SessionRestore) -> Result<()> {
     };
     let restored =
         open().and_then(|file| backup::restore(&store, decompress(file)?, arguments.name.as_deref()));
-    let sessions = restored.with_context(|| format!("restore {path:?}"))?;
+    let sessions = restored.with_context(|| format!("restore {path:?}")).map_err(enter::explained)?;
     match arguments.at.json {
         true => super::print_json(&Restored { sessions }),
         false => crate::command::print(&sessions.iter().map(|name| format!("{name}\n")).collect::<String>()),

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use super::background::{self, Keeper, Side};
 use super::capture::{Manner, Seen};
 use super::inside::Report;
-use super::replay;
 use super::run::{self};
+use super::{enter, replay};
 use crate::cli::{self, Global};
 use crate::command::{foreground, seal};
 use crate::error::Failure;
 use crate::session::journal::{Act, Session, Step};
 use crate::session::key::{self, Command, Fact, Program};
+use crate::session::layer;
 use crate::session::live::{Announced, Notice};
 use crate::session::policy::{self, Class, Habit, Policy};
 use crate::session::state::State;
@@ -55,25 +56,28 @@ pub fn run(global: &Global, arguments: &cli::SessionExec, argv: &[OsString]) -> 
     let (input, digest) = input(arguments.stdin)?;
     let mut session = Session::open(&store, &arguments.session)?;
     while let Some(live) = background::keeper(&store, &session.last)? {
-        if background::is_joinable(global, &live)? {
+        if background::is_joinable(global, &store, &live)? {
             process::default_signal(foreground::CHILD_ENDED)?;
             let command = command(arguments, digest)?;
-            return background::join(&store, &mut session, &live, arguments, &command, super::before(argv));
+            return background::join(
+                global,
+                &store,
+                &mut session,
+                &live,
+                arguments,
+                &command,
+                super::before(argv),
+            );
         }
         // Its last process is gone, and what they have led to is being sealed.
         drop(session);
         background::wait_for_end(&live);
         session = Session::open(&store, &arguments.session)?;
     }
-    let asked = Asked::of(global, &store, arguments, digest, &session)?;
-    if let Some(known) = asked.replayable(&session)? {
-        return asked.hit(&mut session, &known);
-    }
-    if process::effective_uid() != 0 {
-        bail!(
-            "nobody has run this from here yet, and only root can: others replay what was run (docs/session.md)"
-        );
-    }
+    let asked = match Asked::find(global, &store, arguments, digest, &session)? {
+        (asked, Some(known)) => return asked.hit(&mut session, &known),
+        (asked, None) => asked,
+    };
     let (key, shared, checked) = (asked.key, asked.is_shared(), asked.is_checked(&session));
     // Only whoever runs something has to be protected from it. This executes deja anew, once.
     seal::ensure(argv)?;
@@ -106,8 +110,13 @@ pub fn replayed(global: &Global, store: &Store, arguments: &cli::SessionExec) ->
     if background::keeper(store, &session.last)?.is_some() {
         return Ok(None);
     }
-    let asked = Asked::of(global, store, arguments, None, &session)?;
-    asked.replayable(&session)?.map(|known| asked.hit(&mut session, &known)).transpose()
+    let (asked, known) = Asked::find(global, store, arguments, None, &session)?;
+    known.map(|known| asked.hit(&mut session, &known)).transpose()
+}
+
+/// What a command sees where nobody but root has an id: programs that want to be somebody else fail.
+pub fn alone(facts: &[Fact]) -> Vec<Fact> {
+    facts.iter().cloned().chain([("owners".to_owned(), "root alone".to_owned())]).collect()
 }
 
 /// What the words behind a session's name ask for.
@@ -213,8 +222,14 @@ pub fn short_chain(store: &Store, id: &Id) -> Result<State> {
         return Ok(state);
     }
     let _held = store.share()?;
-    store.flatten(&state)
+    match store.flatten(&state) {
+        Err(error) if layer::is_unmarked(&error) && state.layers.len() <= MOST_LAYERS => Ok(state),
+        result => result,
+    }
 }
+
+/// So many layers can be named to overlayfs, where they cannot be made one.
+const MOST_LAYERS: usize = 200;
 
 pub fn step(act: Act, head: &Head, key: Option<Id>) -> Step {
     Step {
@@ -260,6 +275,32 @@ impl<'a> Asked<'a> {
         let key = key::key(&session.state(), &facts);
         let (policy, habit) = (Policy::read(store)?, policy::habit(store, &facts)?);
         Ok(Self { global, store, arguments, command, facts, key, policy, habit })
+    }
+
+    /// What is asked, and what is known of it and can be replayed. What was run without all owners stands apart.
+    fn find(
+        global: &'a Global,
+        store: &'a Store,
+        arguments: &'a cli::SessionExec,
+        stdin: Option<Id>,
+        session: &Session,
+    ) -> Result<(Self, Option<Transition>)> {
+        let asked = Self::of(global, store, arguments, stdin, session)?;
+        if let Some(known) = asked.replayable(session)? {
+            return Ok((asked, Some(known)));
+        }
+        if process::effective_uid() == 0 || !enter::owners(store)?.is_alone() {
+            return Ok((asked, None));
+        }
+        let asked = asked.without_others(session)?;
+        let known = asked.replayable(session)?;
+        Ok((asked, known))
+    }
+
+    fn without_others(self, session: &Session) -> Result<Self> {
+        let facts = alone(&self.facts);
+        let (key, habit) = (key::key(&session.state(), &facts), policy::habit(self.store, &facts)?);
+        Ok(Self { facts, key, habit, ..self })
     }
 
     /// Whether a result is everybody's.
@@ -323,6 +364,7 @@ impl<'a> Asked<'a> {
 
     /// Runs the command from the state `from`.
     fn run(&self, from: Id, input: &OwnedFd, manner: Manner<'_>) -> Result<Ran> {
+        run::sweep(self.global, self.store, false)?;
         let state = short_chain(self.store, &from)?;
         file::rewind(input)?;
         let input = input.try_clone().context("duplicate the standard input")?;

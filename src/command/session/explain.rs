@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use super::exec;
 use super::replay::shown_time;
+use super::{enter, exec};
 use crate::cli;
 use crate::session::Id;
 use crate::session::journal;
@@ -14,6 +14,7 @@ use crate::session::state::State;
 use crate::session::store::{Found, Shelf, Store};
 use crate::session::transition::{Head, Transition};
 use crate::session::tree;
+use crate::sys::process;
 
 #[derive(Serialize)]
 struct Answer {
@@ -38,10 +39,15 @@ pub fn run(arguments: &cli::SessionExplain) -> Result<()> {
     };
     let steps = journal::look(&store, &arguments.session)?;
     let Some(last) = steps.last() else { return Ok(()) };
-    let facts = command.facts();
-    let key = key::key(&last.state, &facts);
+    let mut facts = command.facts();
+    let mut key = key::key(&last.state, &facts);
+    let mut known = exec::known(&store, &key)?;
+    if known.is_none() && process::effective_uid() != 0 && enter::owners(&store)?.is_alone() {
+        facts = exec::alone(&facts);
+        key = key::key(&last.state, &facts);
+        known = exec::known(&store, &key)?;
+    }
     let habit = policy::habit(&store, &facts)?;
-    let known = exec::known(&store, &key)?;
     let sentence = match known {
         _ if !Policy::read(&store)?.replays(habit.class) => {
             format!("miss: {}, so that everybody's run is their own", habit.class.words())

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::backup::{draft_beside, write_whole};
-use super::new;
+use super::{enter, new};
 use crate::cli::StateForm;
 use crate::oci::{self, Blob, Files, Hashing, Image, Small};
 use crate::session::Id;
@@ -40,12 +40,14 @@ pub fn import(store: &Store, wanted: &Wanted) -> Result<Id> {
     }
     let small = Small::of(Reader::new(open(wanted.path)?, Limits::default()))?;
     if !is_image(&small)? {
+        enter::enter(store)?;
         return plain(store, wanted);
     }
     let image = oci::find(&small, wanted.reference)?;
     if let Some(state) = known(store, &image, wanted)? {
         return Ok(state);
     }
+    enter::enter(store)?;
     let draft = store.draft()?;
     let root = layer::open_directory(&draft.path)?;
     let mut reader = Reader::new(open(wanted.path)?, Limits::default());
@@ -117,6 +119,7 @@ fn nothing(context: ShellContext) -> State {
 }
 
 fn layers(store: &Store, image: &Image, place: &Place, wanted: &Wanted) -> Result<Id> {
+    enter::enter(store)?;
     let settings = &image.config.config;
     let label = settings.labels.as_ref().and_then(|labels| labels.get(states::LABEL));
     let origin: Option<states::Origin> = label.and_then(|label| serde_json::from_str(label).ok());

@@ -1,15 +1,15 @@
 //! Looking at states without starting anything: `diff`, `ls`, `cat` and `export`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::capture::write_all;
-use super::image;
 use super::moves::resolve;
-use super::room::{self, Wanted};
+use super::room::{self, Rights, Wanted};
+use super::{enter, image};
 use crate::cli::{self, StateForm};
 use crate::command::fair::table;
 use crate::session::layer::Origin;
@@ -158,8 +158,8 @@ pub fn cat(arguments: &cli::SessionCat) -> Result<()> {
     let Kind::File { content, .. } = entry.kind else {
         bail!("{path:?} is no file in state {}", state.id().short());
     };
-    let chain: Vec<PathBuf> = state.layers.iter().map(|id| store.layer(id)).collect();
-    let file = layer::open_in_chain(&chain, path)?;
+    enter::enter(&store)?;
+    let file = layer::open_in_chain(&store.chain(&state)?, path)?;
     let mut hasher = Hasher::new(CONTENT);
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -182,6 +182,7 @@ pub fn export(arguments: &cli::SessionExport) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
     let state = store.state(&resolve(&store, &arguments.state)?)?;
+    enter::enter(&store)?;
     let failed = || format!("export state {}", state.id().short());
     match arguments.format {
         StateForm::Tree => export_tree(&store, &state, &arguments.path)?,
@@ -202,7 +203,7 @@ pub fn export(arguments: &cli::SessionExport) -> Result<()> {
 /// The whole tree of a state as plain files in a directory that is not there yet.
 fn export_tree(store: &Store, state: &State, path: &Path) -> Result<()> {
     std::fs::create_dir(path).with_context(|| format!("create {path:?}"))?;
-    let chain: Vec<PathBuf> = state.layers.iter().map(|id| store.layer(id)).collect();
+    let chain = store.chain(state)?;
     let target = layer::open_directory(path)?;
     layer::export(&chain, &target).with_context(|| format!("export state {}", state.id().short()))?;
     // What has just been written is read again: a copy that shows another tree is none.
@@ -232,6 +233,7 @@ fn export_bundle(store: &Store, state: &State, path: &Path) -> Result<()> {
         resolver: None,
         bounds: &Bounds::default(),
         tenant: None,
+        rights: Rights::ALL,
     })?;
     let file = path.join("config.json");
     std::fs::write(&file, config).with_context(|| format!("write {file:?}"))

@@ -3,6 +3,7 @@
 mod background;
 mod backup;
 mod capture;
+mod enter;
 mod exec;
 mod explain;
 mod image;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::image;
+use super::{enter, image};
 use crate::cli;
 use crate::session::Id;
 use crate::session::delta::{self, Delta, Item};
@@ -15,7 +15,7 @@ use crate::session::state::{Context as ShellContext, State};
 use crate::session::store::{Shelf, Store};
 use crate::session::tree::Entry;
 use crate::sys::fs::{self, Mode};
-use crate::sys::{AsFd, Errno, OwnedFd};
+use crate::sys::{AsFd, Errno, OwnedFd, process};
 use crate::time::Moment;
 
 #[derive(Serialize)]
@@ -43,7 +43,8 @@ pub fn run(arguments: &cli::SessionNew) -> Result<()> {
         _ => {
             bail!("session new needs either --rootfs, a directory, or --image: what the session begins with")
         }
-    }?;
+    }
+    .map_err(enter::explained)?;
     let step = Step {
         act: Act::New,
         state,
@@ -78,15 +79,21 @@ pub fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id
     let source = layer::open_directory(rootfs)?;
     let context = ShellContext::default();
     let context = ShellContext::new(context.cwd.clone(), context.with(environment), context.umask);
-    if let Some(known) = known(store, &source, &context)? {
+    let (mut root, mut delta) = layer::scan(&source, Origin::Command)?;
+    if process::effective_uid() != 0 {
+        enter::owners(store)?.adopt(&mut root, &mut delta)?;
+    }
+    if let Some(known) = known(store, root.clone(), delta.clone(), &context)? {
         return Ok(known);
     }
+    enter::enter(store)?;
     let draft = store.draft()?;
     let tree = draft.path.join("tree");
     std::fs::create_dir(&tree).with_context(|| format!("create {tree:?}"))?;
     let copy = layer::open_directory(&tree)?;
     let mut copier = Copier::default();
-    copier.tree(source.as_fd(), copy.as_fd())?;
+    // What was seen before: inside a user namespace, owners and attributes of the tree look otherwise.
+    copier.tree(source.as_fd(), copy.as_fd(), Some((&root, &delta)))?;
     make_mount_points(&copy)?;
     let finish = Finish { time: None, sync: false, origin: Origin::Command };
     let sealed = store.seal(&draft.path, &Entry::empty_root(), finish)?;
@@ -96,8 +103,7 @@ pub fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id
 }
 
 /// The state a session of this tree begins with, if another has begun so: then nothing has to be copied.
-fn known(store: &Store, source: &OwnedFd, context: &ShellContext) -> Result<Option<Id>> {
-    let (root, mut delta) = layer::scan(source, Origin::Command)?;
+fn known(store: &Store, root: Entry, mut delta: Delta, context: &ShellContext) -> Result<Option<Id>> {
     for (name, mode) in MOUNT_POINTS {
         let entry = Entry { mode, kind: delta::OPEN, ..Entry::empty_root() };
         let below = Delta::new();

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::session::layer;
+use crate::session::owners::Owners;
 use crate::session::policy::Bounds;
 use crate::session::state::State;
 use crate::session::store::Store;
+use crate::session::{layer, marks};
 use crate::sys::clone::{self, namespace};
 use crate::sys::fs::{self, AtFlags, CWD, FdPath};
 use crate::sys::mount::{self, Change, Lookup, Propagation, UnmountFlags};
-use crate::sys::{AsFd, Errno, file};
+use crate::sys::{AsFd, Errno};
 
 /// A mounted overlay in a draft.
 pub struct Overlay {
@@ -36,24 +37,25 @@ impl Overlay {
         std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode))
             .with_context(|| format!("change the mode of {upper:?}"))?;
         for (name, value) in &root.xattrs {
-            file::set_xattr(&c_upper, &CString::new(name.as_slice())?, value)?;
+            marks::set(&c_upper, &CString::new(name.as_slice())?, value)?;
         }
         own_mounts()?;
         let opened: Vec<_> = state
             .layers
             .iter()
             .rev()
-            .map(|id| layer::open_directory(&store.layer(id)))
-            .collect::<Result<_>>()
-            .context("a layer of the state is missing: run \"session verify\"")?;
+            .map(|id| layer::open_directory(&store.layer(id)).with_context(|| store.missing_layer(id)))
+            .collect::<Result<_>>()?;
         let lower: Vec<String> = opened.iter().map(fd_path).collect();
         // By descriptor: short, so that a long chain fits, and free of what overlayfs takes for separators.
         let (upper, work) = (layer::open_directory(&upper)?, layer::open_directory(&work)?);
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=off,volatile",
+            "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,volatile,{}",
             lower.join(":"),
             fd_path(&upper),
-            fd_path(&work)
+            fd_path(&work),
+            // For marks of users the kernel knows one way only, and takes no other word for it.
+            if marks::are_in_user_namespace() { "userxattr" } else { "redirect_dir=off" }
         );
         let target = layer::c_path(&merged)?;
         match mount::mount(c"deja", &target, c"overlay", 0, &CString::new(options)?) {
@@ -62,7 +64,7 @@ impl Overlay {
             }
             Err(fault) if fault.errno == Errno::PERM => {
                 bail!(
-                    "mount the session's layers: {fault}: sessions need root for commands that have not run yet"
+                    "mount the session's layers: {fault}: who is not root needs Linux 5.11 for that, and a kernel that lets users mount in namespaces of their own"
                 )
             }
             Err(fault) if fault.errno == Errno::INVAL => bail!(
@@ -87,7 +89,7 @@ fn fd_path(fd: &impl AsFd) -> String {
 
 fn own_mounts() -> Result<()> {
     clone::unshare(namespace::MOUNT)
-        .context("make a mount namespace: sessions need root for commands that have not run yet")?;
+        .context("make a mount namespace for the session's layers (\"deja doctor\" says what users may)")?;
     let everything = Lookup { recursive: true, ..Lookup::default() };
     mount::mount_setattr(CWD, c"/", everything, Change::propagation(Propagation::Slave))
         .context("keep mounts from spreading")
@@ -113,7 +115,35 @@ pub struct Wanted<'w> {
     pub bounds: &'w Bounds,
     /// Whose containers these are among others: whatever a session runs counts as one.
     pub tenant: Option<&'w str>,
+    pub rights: Rights,
 }
+
+/// What the kernel allows whoever runs the container.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights {
+    /// There is a group of terminals.
+    pub terminals: bool,
+    /// A process may change its groups.
+    pub groups: bool,
+    /// A sysfs can be mounted, which belongs to the network.
+    pub sysfs: bool,
+}
+
+impl Rights {
+    pub const ALL: Self = Self { terminals: true, groups: true, sysfs: true };
+
+    /// In the user namespace of a store with these owners; None: in one that deja was started in.
+    pub fn in_user_namespace(owners: Option<&Owners>, network: bool) -> Self {
+        Self {
+            terminals: owners.is_none_or(|owners| owners.has_group(TERMINALS)),
+            groups: owners.is_none_or(|owners| !owners.is_alone()),
+            sysfs: !network,
+        }
+    }
+}
+
+/// The group that terminals belong to, everywhere.
+const TERMINALS: u32 = 5;
 
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
@@ -162,11 +192,14 @@ pub fn config(wanted: &Wanted) -> Result<Vec<u8>> {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
         }
     });
+    if !wanted.rights.groups {
+        value["annotations"]["run.oci.keep_original_groups"] = json!("1");
+    }
     if let Some(cgroup) = &wanted.cgroup {
         value["linux"]["cgroupsPath"] = json!(cgroup);
     }
     if let Some(tenant) = wanted.tenant {
-        value["annotations"] = json!({"deja.fair.tenant": tenant});
+        value["annotations"]["deja.fair.tenant"] = json!(tenant);
     }
     serde_json::to_vec(&value).context("write config.json")
 }
@@ -188,16 +221,26 @@ fn resources(bounds: &Bounds) -> Value {
 }
 
 fn mounts(wanted: &Wanted) -> Value {
+    let mut terminals = json!(["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]);
+    if let Some(options) = terminals.as_array_mut().filter(|_| wanted.rights.terminals) {
+        options.push(json!(format!("gid={TERMINALS}")));
+    }
+    let sys = match wanted.rights.sysfs {
+        true => json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+            "options": ["nosuid", "noexec", "nodev", "ro"]}),
+        false => json!({"destination": "/sys", "type": "bind", "source": "/sys",
+            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"]}),
+    };
     let mut mounts = json!([
         {"destination": "/proc", "type": "proc", "source": "proc"},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
          "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
         {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+         "options": terminals},
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
          "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+        sys,
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
          "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}
     ]);

@@ -6,17 +6,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::capture::{self, Manner, Seen};
+use super::enter;
 use super::inside::{self, Report};
-use super::room::{self, Overlay, Wanted};
+use super::room::{self, Overlay, Rights, Wanted};
 use crate::cli::{self, Global};
 use crate::command::birth::{self, Request, Room};
 use crate::command::blueprint::Blueprint;
 use crate::command::delete;
 use crate::command::foreground::Foreground;
-use crate::container::Container;
+use crate::command::is_confined;
+use crate::container::{self, Container};
 use crate::session::Id;
 use crate::session::key::{Command, Program};
 use crate::session::layer::{Finish, Origin};
+use crate::session::marks;
+use crate::session::owners::Owners;
 use crate::session::state::{Context as ShellContext, State};
 use crate::session::store::{Draft, Held, Sealed, Store, remove_path};
 use crate::session::tree::{self, Entry, Kind};
@@ -51,7 +55,7 @@ pub fn run(
     input: OwnedFd,
     mut manner: Manner<'_>,
 ) -> Result<Outcome> {
-    sweep(global, store, false)?;
+    enter::enter(store)?;
     let draft = store.draft()?;
     let overlay = Overlay::mount(store, state, &draft.path)?;
     let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
@@ -60,8 +64,15 @@ pub fn run(
     manner.terminal = command.terminal;
     let place = tree::find(store, &state.root, room::RESOLVER)?;
     let resolver = if command.network { resolver(store, state, place.as_ref())? } else { None };
+    let confined = is_confined();
+    let owners = confined.then(|| Owners::read(store)).transpose()?.flatten();
+    let rights = match confined {
+        true => Rights::in_user_namespace(owners.as_ref(), command.network),
+        false => Rights::ALL,
+    };
     let config = room::config(&Wanted {
-        cgroup: Some(format!("/deja-session/{id}")),
+        // Who may make none runs it in the own.
+        cgroup: (!confined).then(|| format!("/deja-session/{id}")),
         root: &overlay.merged,
         cwd: "/",
         program: Some(&program(store)?),
@@ -74,8 +85,10 @@ pub fn run(
         resolver: resolver.clone(),
         bounds: &manner.bounds,
         tenant: Some(&manner.session),
+        rights,
     })?;
-    let (seen, spent) = contain(global, &draft.path, &id, &config, input, manner)?;
+    let containers = enter::containers(global, store)?;
+    let (seen, spent) = contain(global, &containers, &draft.path, &id, &config, input, manner)?;
     overlay.unmount()?;
     if resolver.is_some() && place.is_none() {
         // What was made for the mount is not the command's doing.
@@ -178,16 +191,16 @@ fn killed(slow: bool) -> Report {
 /// Brings the container up, follows it to its end and removes it; says also what it has not had enough of.
 fn contain(
     global: &Global,
+    containers: &container::Store,
     bundle: &Path,
     id: &str,
     config: &[u8],
     input: OwnedFd,
     manner: Manner<'_>,
 ) -> Result<(Seen, Option<&'static str>)> {
-    let containers = crate::command::store(global)?;
     let spec = spec::load(config).context("the config.json of a session's container")?;
     spec::validate(&spec).context("the config.json of a session's container")?;
-    let mut blueprint = Blueprint::draw(&spec, bundle, &containers)?;
+    let mut blueprint = Blueprint::draw(&spec, bundle, containers)?;
     let options = cli::Launch::default();
     let request = Request { global, id, options: &options, hold: false, detached: false, manager: None };
     let foreground = Foreground::begin()?;
@@ -196,7 +209,8 @@ fn contain(
     // The container's standard input is the other end of the socket; ours is nobody's from here on.
     fs::dup_inheritable(crate::sys::AsFd::as_fd(&theirs), 0)?;
     let mut room = Room::default();
-    let birth = birth::bring_up(&request, &containers, &mut blueprint, config, &mut room);
+    let killed = killed_for_memory();
+    let birth = birth::bring_up(&request, containers, &mut blueprint, config, &mut room);
     fs::dup_inheritable(crate::sys::AsFd::as_fd(&nothing()?), 0)?;
     drop(theirs);
     let birth = birth?;
@@ -209,7 +223,11 @@ fn contain(
         delete::kill(&container)?;
     }
     process::wait(pidfd)?;
-    let spent = spent(&container);
+    let spent = match container.record.cgroup {
+        Some(_) => spent(&container),
+        None if killed_for_memory() != killed => Some("the machine ran out of memory meanwhile"),
+        None => None,
+    };
     trial::point("delete the command's container")?;
     delete::ended(container)?;
     drop(foreground);
@@ -228,6 +246,12 @@ fn spent(container: &Container) -> Option<&'static str> {
     }
 }
 
+/// How often the kernel of this machine has killed for want of memory. Without a cgroup nobody tells who it was.
+fn killed_for_memory() -> Option<String> {
+    let counts = std::fs::read_to_string("/proc/vmstat").ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("oom_kill ")).map(str::to_owned)
+}
+
 pub fn nothing() -> Result<OwnedFd> {
     fs::openat(CWD, c"/dev/null", OFlags::RDWR, Mode::empty()).context("open \"/dev/null\"")
 }
@@ -241,14 +265,21 @@ fn container_id(draft: &str) -> String {
     format!("session-{draft}")
 }
 
-/// What a deja that was killed has left: its container first, then its draft.
+/// What a deja that was killed has left: its container first, then its draft. Afterwards this process may work on layers.
 pub fn sweep(global: &Global, store: &Store, owned: bool) -> Result<()> {
-    let containers = crate::command::store(global)?;
-    store.sweep(owned, |draft| {
-        let remains = containers.remains(&container_id(draft))?;
-        remains.map_or(Ok(()), delete::force)
-    })?;
-    Ok(())
+    if marks::are_in_user_namespace() {
+        // It was done on the way in.
+        return Ok(());
+    }
+    let containers = enter::containers(global, store)?;
+    let abandoned = store.abandoned(owned)?;
+    // Only from outside, all user namespaces of somebody's own obey.
+    for draft in &abandoned {
+        let remains = containers.remains(&container_id(&draft.name))?;
+        remains.map_or(Ok(()), delete::force)?;
+    }
+    enter::enter(store)?;
+    abandoned.iter().try_for_each(|draft| remove_path(&draft.path))
 }
 
 const COPY: &str = "init-";
@@ -272,11 +303,17 @@ fn remove_old_copies(store: &Store, own: &str) -> Result<()> {
 
 /// A copy of deja in the store, for process 1: what is mounted into containers must be a file with a name.
 fn program(store: &Store) -> Result<PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let own = "/proc/self/exe";
     let metadata = std::fs::metadata(own).with_context(|| format!("look at {own:?}"))?;
     let changed = metadata.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let stamp = format!("{}-{}", metadata.len(), changed.unwrap_or_default().as_nanos());
+    let stamp = match metadata.nlink() {
+        // A copy in memory is as old as this process.
+        0 => {
+            Id::of("deja program", &std::fs::read(own).with_context(|| format!("read {own:?}"))?).to_string()
+        }
+        _ => format!("{}-{}", metadata.len(), changed.unwrap_or_default().as_nanos()),
+    };
     let name = format!("{COPY}{}", Id::of("deja init", stamp.as_bytes()).short());
     let path = store.root().join(&name);
     if !path.exists() {

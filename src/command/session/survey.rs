@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::enter;
 use super::replay::shown_time;
 use crate::cli;
 use crate::session::Id;
@@ -73,6 +74,7 @@ pub fn stats(arguments: &cli::SessionStats) -> Result<()> {
     stats.states = store.list(Shelf::States)?.len();
     stats.layers = store.list(Shelf::Layers)?.len();
     stats.transitions = store.list(Shelf::Transitions)?.len();
+    enter::enter(&store)?;
     stats.bytes = store.size()?;
     if arguments.at.json {
         return super::print_json(&stats);

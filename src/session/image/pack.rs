@@ -8,7 +8,7 @@ use std::io::Write;
 use anyhow::{Context, Result, bail};
 
 use super::{OPAQUE, WHITEOUT};
-use crate::session::layer;
+use crate::session::{layer, marks};
 use crate::sys::fs::{self, FileType, Mode, OFlags, Stat};
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 use crate::tar::{Entry, Found, Kind, Writer};
@@ -28,7 +28,7 @@ type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Those that belong to the tree, and whether the directory hides what is below it.
 fn xattrs(found: &Found<'_>) -> Result<(Xattrs, bool)> {
-    let all = found.xattrs()?;
+    let all = marks::all_from_disk(found.xattrs()?);
     let opaque = all.iter().any(|(name, value)| name == layer::OPAQUE.to_bytes() && value == b"y");
     let kept = all.into_iter().filter(|(name, _)| layer::travels(name)).collect();
     Ok((kept, opaque))

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 
 use super::{OPAQUE, WHITEOUT};
 use crate::session::layer::{self, Origin};
+use crate::session::marks as names;
 use crate::session::tree::{self, Entry as TreeEntry, Nodes};
 use crate::sys::fs::{self, AtFlags, FdPath, Mode, OFlags, ResolveFlags};
-use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
+use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd};
 use crate::tar::{Attributes, Entry, Kind, Limits, Reader, Unpacker};
 
 /// What came out of an archive.
@@ -60,6 +61,7 @@ pub fn unpack(archive: impl Read, tree: &OwnedFd, nodes: &dyn Nodes, base: &Tree
             marks.told.insert(entry.name.clone());
         }
         unpacked.newest = unpacked.newest.max(entry.mtime);
+        entry.xattrs = names::all_on_disk(entry.xattrs);
         unpacker.put(&entry, &mut reader)?;
     }
     marks.apply(&mut unpacker, tree, nodes, base, unpacked.newest)?;
@@ -68,7 +70,7 @@ pub fn unpack(archive: impl Read, tree: &OwnedFd, nodes: &dyn Nodes, base: &Tree
         let directory = open(tree.as_fd(), directory)?;
         let mut path = FdPath::new(directory.as_fd()).as_c_str().to_bytes().to_vec();
         path.extend_from_slice(b"/.");
-        file::set_xattr(&CString::new(path)?, layer::OPAQUE, b"y").context("mark an opaque directory")?;
+        names::set(&CString::new(path)?, layer::OPAQUE, b"y").context("mark an opaque directory")?;
     }
     Ok(unpacked)
 }
@@ -110,6 +112,7 @@ impl Marks {
             let was = tree::find_bytes(nodes, base, directory)?.filter(|entry| entry.node_id().is_some());
             let was = was.unwrap_or_else(TreeEntry::empty_root);
             let TreeEntry { mode, uid, gid, xattrs, .. } = was;
+            let xattrs = names::all_on_disk(xattrs);
             let entry = Entry { mode, uid, gid, xattrs, mtime: time, ..Entry::directory("") };
             unpacker.put(&Entry { name: directory.clone(), ..entry }, nothing)?;
         }

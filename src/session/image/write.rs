@@ -14,6 +14,7 @@ use crate::session::store::Store;
 /// Writes the layout of an image of `state`, called `reference`, into the directory `to`, which is there and empty.
 pub fn write(store: &Store, state: &State, to: &Path, reference: &str) -> Result<()> {
     let mut layout = Layout::begin(to)?;
+    store.chain(state)?;
     for id in &state.layers {
         let tree = layer::open_directory(&store.layer(id))?;
         layout.layer(|to| pack(&tree, to)).with_context(|| format!("layer {}", id.short()))?;
