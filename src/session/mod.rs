@@ -16,6 +16,7 @@ pub mod key;
 pub mod layer;
 mod lend;
 pub mod live;
+mod nodes;
 pub mod policy;
 pub mod put;
 pub mod state;
