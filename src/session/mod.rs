@@ -9,6 +9,7 @@ pub mod check;
 pub mod collect;
 pub mod delta;
 pub mod disown;
+pub mod history;
 mod id;
 pub mod image;
 pub mod journal;
