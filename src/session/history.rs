@@ -13,27 +13,35 @@ struct Second {
     hits: u64,
 }
 
-/// The commands of a store, by the second in which they ended.
+/// The commands of a store, by the second in which they ended, as journals write it: that is in the order of time.
 #[derive(Default)]
-pub struct History(BTreeMap<u64, Second>);
+pub struct History(BTreeMap<String, Second>);
 
 impl History {
     pub fn add(&mut self, step: &Step) {
-        let Some(at) = Moment::parse(&step.at).filter(|_| step.act.is_command()) else { return };
-        let second = self.0.entry(at.since_1970()).or_default();
-        second.asked += 1;
-        second.hits += u64::from(step.act == Act::Hit);
+        if !step.act.is_command() {
+            return;
+        }
+        if !self.0.contains_key(&step.at) {
+            self.0.insert(step.at.clone(), Second::default());
+        }
+        if let Some(second) = self.0.get_mut(&step.at) {
+            second.asked += 1;
+            second.hits += u64::from(step.act == Act::Hit);
+        }
     }
 
-    /// The first second and how many there are up to the last.
-    fn span(&self) -> Option<(u64, u64)> {
-        let ((first, _), (last, _)) = (self.0.first_key_value()?, self.0.last_key_value()?);
-        Some((*first, last - first + 1))
+    /// Seconds since 1970; what is no time is left out.
+    fn seconds(&self) -> Vec<(u64, Second)> {
+        let known = |(at, second): (&String, &Second)| Some((Moment::parse(at)?.since_1970(), *second));
+        self.0.iter().filter_map(known).collect()
     }
 
     /// Equal parts of the time, with what was asked in each: from when to when, in seconds since the first.
     fn parts(&self) -> Vec<(f64, f64, Second)> {
-        let Some((first, seconds)) = self.span() else { return Vec::new() };
+        let known = self.seconds();
+        let ([(first, _), ..], [.., (last, _)]) = (known.as_slice(), known.as_slice()) else { return Vec::new() };
+        let seconds = last - first + 1;
         let count = seconds.min(MOST_PARTS);
         let mut parts: Vec<(f64, f64, Second)> = (0..count)
             .map(|part| {
@@ -41,7 +49,7 @@ impl History {
                 (at(part), at(part + 1), Second::default())
             })
             .collect();
-        for (at, second) in &self.0 {
+        for (at, second) in &known {
             let part = &mut parts[((at - first) * count / seconds) as usize].2;
             part.asked += second.asked;
             part.hits += second.hits;
@@ -53,6 +61,9 @@ impl History {
 /// More steps than these in a line are not seen.
 const MOST_PARTS: u64 = 60;
 
+/// The panels have so many marks of time.
+const MARKS: f64 = 6.0;
+
 const UPPER: (f64, f64) = (48.0, 330.0);
 const LOWER: (f64, f64) = (380.0, 510.0);
 
@@ -60,7 +71,8 @@ const LOWER: (f64, f64) = (380.0, 510.0);
 /// there were no commands.
 pub fn draw(title: &str, history: &History) -> Option<Vec<Shape>> {
     let parts = history.parts();
-    let end = parts.last()?.1;
+    // Up to where each mark on the axis is a whole second.
+    let end = (parts.last()?.1 / MARKS).ceil() * MARKS;
     let mut asked = vec![(0.0, 0)];
     let mut run = vec![(0.0, 0)];
     for (_, to, second) in &parts {

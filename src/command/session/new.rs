@@ -103,7 +103,7 @@ pub fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id
 const STRIDE: u64 = 10_000;
 
 fn tell(count: u64) {
-    if count.is_multiple_of(STRIDE) {
+    if count % STRIDE == 0 {
         eprint!("\rdeja: copying: {count} files ");
     }
 }
