@@ -70,6 +70,8 @@ pub struct Step {
     pub micros: u64,
 }
 
+/// Most lines are shorter: the last one is looked for in so many bytes first.
+const USUAL_LINE: usize = 1024;
 /// No line is longer.
 const LONGEST_LINE: usize = 4096;
 /// Of a command's text this much is kept in the journal; the transition has all of it.
@@ -249,7 +251,7 @@ impl Session {
 
 /// The last step, from the end of the file where it mostly is.
 fn last_step(file: &File, length: u64, path: &Path) -> Result<(Step, u64)> {
-    let mut begin = length.saturating_sub(LONGEST_LINE as u64);
+    let mut begin = length.saturating_sub(USUAL_LINE as u64);
     loop {
         let mut bytes = vec![0; (length - begin) as usize];
         let mut filled = 0;
