@@ -40,7 +40,9 @@ impl History {
     /// Equal parts of the time, with what was asked in each: from when to when, in seconds since the first.
     fn parts(&self) -> Vec<(f64, f64, Second)> {
         let known = self.seconds();
-        let ([(first, _), ..], [.., (last, _)]) = (known.as_slice(), known.as_slice()) else { return Vec::new() };
+        let ([(first, _), ..], [.., (last, _)]) = (known.as_slice(), known.as_slice()) else {
+            return Vec::new();
+        };
         let seconds = last - first + 1;
         let count = seconds.min(MOST_PARTS);
         let mut parts: Vec<(f64, f64, Second)> = (0..count)

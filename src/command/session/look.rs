@@ -86,7 +86,8 @@ fn entry_at(store: &Store, state: &str, path: &str) -> Result<(State, String, En
     let located = located.filter(|located| located.missing.is_none());
     let nothing = || format!("there is no {path:?} in state {}", state.id().short());
     let mut located = located.with_context(nothing)?;
-    let place = String::from_utf8(located.path()).with_context(|| format!("{path:?} leads to an odd name"))?;
+    let place =
+        String::from_utf8(located.path()).with_context(|| format!("{path:?} leads to an odd name"))?;
     let (_, entry) = located.way.pop().with_context(nothing)?;
     Ok((state, place, entry))
 }
