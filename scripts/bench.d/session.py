@@ -204,7 +204,7 @@ def trees():
         [small] = timed(lambda turn: session("exec", name, "-c", f"echo {count} {turn} > /data/0/0/0-5"))
         made = (nodes() - before) / rounds
         rows.append((f"one file changed in it: time; directories hashed anew", f"{small:.1f}; {made:.0f}"))
-        ten = "for i in 0 1 2 3 4 5 6 7 8 9; do echo %d > /data/0/$i/$i-5; done"
+        ten = f"for i in 0 1 2 3 4 5 6 7 8 9; do echo {count} %d > /data/0/$i/$i-5; done"
         before = nodes()
         [ten_times] = timed(lambda turn: session("exec", name, "-c", ten % turn))
         made = (nodes() - before) / rounds
