@@ -11,17 +11,18 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor spec error removal sys tar time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor plot spec error removal sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
-//! session   -> oci error removal sys tar time trial
+//! session   -> oci error plot removal sys tar time trial
 //! hook      -> spec error sys
 //! doctor    -> checkpoint cgroup rdt sys
-//! fair      -> cgroup error sys
+//! fair      -> cgroup error plot sys
 //! checkpoint -> sys tar
 //! systemd   -> cgroup sys
 //! oci       -> sys tar
 //! tar       -> removal sys
+//! plot      ->
 //! cgroup    -> spec error sys
 //! container -> error removal sys
 //! spec      -> error
@@ -58,6 +59,7 @@ pub mod hook;
 pub mod launch;
 pub mod log;
 pub mod oci;
+pub mod plot;
 pub mod rdt;
 pub mod removal;
 pub mod session;

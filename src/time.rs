@@ -16,6 +16,20 @@ impl Moment {
         self.0.as_secs()
     }
 
+    /// What `seconds` writes; None for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<u64> = text.split(['-', 'T', ':', 'Z']).map_while(|part| part.parse().ok()).collect();
+        let [year @ ..=9999, month @ 1..=12, day @ 1..=31, hour @ ..=23, minute @ ..=59, second @ ..=59] =
+            parts[..]
+        else {
+            return None;
+        };
+        let moment = Self(Duration::from_secs(
+            days_to(year, month, day)? * 86_400 + hour * 3600 + minute * 60 + second,
+        ));
+        (moment.seconds() == text).then_some(moment)
+    }
+
     /// `2026-11-20T23:43:51Z`.
     pub fn seconds(self) -> String {
         format!("{}Z", self.date_and_time())
@@ -36,9 +50,19 @@ impl Moment {
     }
 }
 
+/// From the first of March in the year 0.
+const DAYS_TO_1970: u64 = 719_468;
+
+/// Days since 1970. Years are counted from March, so that a leap day is the last of its year.
+fn days_to(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let march_month = (month + 9) % 12;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * march_month + 2) / 5 + day - 1;
+    days.checked_sub(DAYS_TO_1970)
+}
+
 /// Days since 1970 as year, month and day. Years are counted from March, in cycles of 400.
 fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_1970: u64 = 719_468;
     const DAYS_IN_CYCLE: u64 = 146_097;
     let days = days + DAYS_TO_1970;
     let day = days % DAYS_IN_CYCLE;
@@ -68,6 +92,16 @@ mod tests {
             let moment = Moment(Duration::new(seconds, nanos));
             assert_eq!(moment.nanoseconds(), text);
             assert_eq!(moment.seconds(), format!("{}Z", &text[..19]));
+            assert_eq!(Moment::parse(&moment.seconds()), Some(Moment(Duration::from_secs(seconds))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for text in
+            ["", "now", "2026-02-29T00:00:00Z", "1969-12-31T00:00:00Z", "2026-11-20T24:00:00Z", "2026-11-20"]
+        {
+            assert_eq!(Moment::parse(text), None, "{text}");
         }
     }
 }

@@ -79,6 +79,25 @@ fn a_power_cut_at_any_point_of_a_command_loses_nothing_that_was_done() {
 #[test]
 fn a_power_cut_while_a_session_begins_leaves_a_store_or_none() {
     requires!(bed, overlay, debug);
+    begins_without_power(&support::rootfs());
+}
+
+/// So many directories are put on the disk together.
+#[test]
+fn a_power_cut_while_a_large_tree_is_imported_leaves_a_store_or_none() {
+    requires!(bed, overlay, debug);
+    let place = tempfile::tempdir().expect("a directory");
+    let tree = place.path().join("tree");
+    for number in 0..100 {
+        let directory = tree.join(format!("srv/{number}"));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join(format!("file-{number}")), "x").expect("a file");
+    }
+    begins_without_power(&tree);
+}
+
+#[track_caller]
+fn begins_without_power(tree: &Path) {
     let look = |sessions: &Sessions, done: bool, when: &str| {
         sessions.begin("eve");
         assert_whole(sessions, when);
@@ -87,7 +106,7 @@ fn a_power_cut_while_a_session_begins_leaves_a_store_or_none() {
             list.as_array().expect("a list").iter().map(|one| one["session"].clone()).collect();
         assert!(names == ["ada", "eve"] || !done && names == ["eve"], "{when}: {names:?}");
     };
-    let begin = |sessions: &Sessions| sessions.verb("new").arg("--rootfs").arg(support::rootfs()).arg("ada");
+    let begin = |sessions: &Sessions| sessions.verb("new").arg("--rootfs").arg(tree).arg("ada");
     without_power(points(9), |_| (), begin, look);
 }
 

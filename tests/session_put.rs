@@ -46,6 +46,11 @@ fn a_file_that_is_put_is_there_and_putting_it_again_from_the_same_state_is_a_hit
     assert_eq!(sessions.state("eve"), sessions.state("kim"));
     sessions.verb("undo").arg("kim").ok();
     sessions.verb("cat").args(["kim", "/srv/hello.sh"]).fails().assert_says("there is no");
+    // Paths of `cat` and `ls` begin where the session stands, too, and links are followed.
+    sessions.shell("kim", "cd /srv && echo x > real && ln -s real link").ok();
+    sessions.verb("cat").args(["kim", "link"]).ok().assert_stdout("x");
+    sessions.verb("cat").args(["kim", "../srv/./link"]).ok().assert_stdout("x");
+    sessions.verb("ls").args(["kim", "."]).ok().assert_stdout_contains("link -> real");
     sessions.verb("verify").ok();
 }
 

@@ -142,6 +142,27 @@ fn the_store_is_counted_and_drawn() {
     assert!(lines[1].ends_with("<- ada bob eve"), "{tree}");
     assert!(lines[2].contains("false") && lines[2].contains("code 1"), "{tree}");
     assert_eq!(sessions.verb("tree").arg("--json").ok().json().as_array().map(Vec::len), Some(2));
+    for number in 0..3 {
+        sessions.verb("branch").args(["ada", &format!("more-{number}")]).ok();
+    }
+    let tree = sessions.verb("tree").ok().stdout();
+    assert!(tree.contains("<- ada bob eve more-0 and 2 more\n"), "{tree}");
+}
+
+#[test]
+fn what_was_asked_for_is_drawn_over_time() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada", "bob"]);
+    let [svg, png] = ["class.svg", "class.png"].map(|name| sessions.path().join(name));
+    let nothing = sessions.verb("stats").arg("--plot").arg(&svg).output();
+    assert!(nothing.stderr().contains("there is nothing to draw"), "{}", nothing.stderr());
+    for name in ["ada", "bob"] {
+        sessions.exec(name, &["true"]).ok();
+    }
+    sessions.verb("stats").arg("--plot").arg(&svg).arg("--plot").arg(&png).ok();
+    let picture = std::fs::read_to_string(&svg).expect("a picture");
+    assert!(picture.contains("2 asked for") && picture.contains("1 run"), "{picture}");
+    assert!(std::fs::read(&png).expect("a picture").starts_with(b"\x89PNG"));
 }
 
 #[test]

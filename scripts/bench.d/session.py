@@ -1,6 +1,7 @@
-"""usage: session.py ROUNDS FILES WORK ROOTFS, in the native bed with Debian's tree: what commands of sessions take.
+"""usage: session.py WORK ROOTFS ROUNDS FILES [PART...], in the native bed with Debian's tree: what commands of sessions take.
 
-FILES: how many files the largest tree has."""
+FILES: how many files the largest tree has. PART: hits, overhead, histories, storage, peers, trees; all of them if none is
+named."""
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import time
 
 import bundle
 
-rounds, most, work, rootfs = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+work, rootfs, rounds, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 deja = f"{work}/deja"
 place = tempfile.mkdtemp(prefix="bench-session-")
 
@@ -29,6 +30,17 @@ def call(*words, text=None):
 
 def session(verb, *words, text=None):
     return call(deja, "--root", f"{place}/run", "session", verb, "--store", f"{place}/store", *words, text=text).stdout
+
+
+def watched(verb, *words):
+    """Seconds that a verb takes, and the most memory it has, in MiB."""
+    begin = time.perf_counter()
+    command = [deja, "--root", f"{place}/run", "session", verb, "--store", f"{place}/store", *words]
+    started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(started.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(words)}: failed")
+    return time.perf_counter() - begin, used.ru_maxrss / 1024
 
 
 def milliseconds(act, *words):
@@ -165,14 +177,14 @@ def one_more(name, lines, turn):
 
 
 def large_tree(count):
-    """A root file system with many more files, a hundred in each directory."""
+    """A root file system with many more files, a hundred in each directory, none of which is like another."""
     path = f"{place}/tree-{count}"
     shutil.copytree(rootfs, path, symlinks=True)
     for directory in range(count // 100):
         below = pathlib.Path(path, "data", str(directory // 100), str(directory))
         below.mkdir(parents=True)
         for name in range(100):
-            (below / str(name)).touch()
+            (below / f"{directory}-{name}").touch()
     return path
 
 
@@ -183,18 +195,22 @@ def trees():
             break
         name = f"large-{count}"
         tree = large_tree(count)
-        rows.append((f"importing a tree of {count:,} files", milliseconds(session, "new", "--rootfs", tree, name)))
+        taken, memory = watched("new", "--rootfs", tree, name)
         shutil.rmtree(tree)
         nodes = lambda: len(os.listdir(f"{place}/store/nodes"))
+        rows.append((f"importing a tree of {count:,} files: seconds; MiB of memory", f"{taken:.1f}; {memory:.0f}"))
+        rows.append(("directories in the store then", str(nodes())))
         before = nodes()
-        [small] = timed(lambda turn: session("exec", name, "-c", f"echo {count} {turn} > /data/0/0/5"))
+        [small] = timed(lambda turn: session("exec", name, "-c", f"echo {count} {turn} > /data/0/0/0-5"))
         made = (nodes() - before) / rounds
         rows.append((f"one file changed in it: time; directories hashed anew", f"{small:.1f}; {made:.0f}"))
-        ten = "for i in 0 1 2 3 4 5 6 7 8 9; do echo %d > /data/0/$i/5; done"
+        ten = f"for i in 0 1 2 3 4 5 6 7 8 9; do echo {count} %d > /data/0/$i/$i-5; done"
         before = nodes()
         [ten_times] = timed(lambda turn: session("exec", name, "-c", ten % turn))
         made = (nodes() - before) / rounds
         rows.append((f"ten in as many directories: time; directories hashed anew", f"{ten_times:.1f}; {made:.0f}"))
+        taken, memory = watched("exec", name, "-c", f"echo {count} > /data/0/0/0-5")
+        rows.append((f"MiB of memory for a change", f"{memory:.0f}"))
     table("state ids, milliseconds", rows)
 
 
@@ -275,9 +291,13 @@ def peers():
 
 
 def main():
+    parts = {part.__name__: part for part in (hits, overhead, histories, storage, peers, trees)}
+    wanted = sys.argv[5:] or list(parts)
+    if unknown := set(wanted) - set(parts):
+        sys.exit(f"session.py: no part is called {', '.join(sorted(unknown))}: there are {', '.join(parts)}")
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {rounds} rounds; medians")
-    for part in (hits, overhead, histories, storage, peers, trees):
-        part()
+    for name in wanted:
+        parts[name]()
     print(f"\nload {os.getloadavg()[0]:.1f} at the end")
 
 

@@ -70,6 +70,8 @@ pub struct Step {
     pub micros: u64,
 }
 
+/// Most lines are shorter: the last one is looked for in so many bytes first.
+const USUAL_LINE: usize = 1024;
 /// No line is longer.
 const LONGEST_LINE: usize = 4096;
 /// Of a command's text this much is kept in the journal; the transition has all of it.
@@ -103,6 +105,21 @@ fn steps(bytes: &[u8]) -> (Vec<Step>, u64) {
         }
     }
     (found, whole)
+}
+
+/// The last whole step, and how long the file is up to it. The steps in front of it are not read: a session moves on as fast
+/// with a long history as with a short one.
+fn last_whole(bytes: &[u8]) -> Option<(Step, u64)> {
+    let break_in = |part: &[u8]| part.iter().rposition(|byte| *byte == b'\n');
+    let mut end = break_in(bytes)?;
+    loop {
+        let begin = break_in(&bytes[..end]).map_or(0, |at| at + 1);
+        let line = std::str::from_utf8(&bytes[begin..end]).ok();
+        match line.and_then(parse) {
+            Some(step) => return Some((step, end as u64 + 1)),
+            None => end = begin.checked_sub(1)?,
+        }
+    }
 }
 
 /// A session that nobody else moves meanwhile.
@@ -234,7 +251,7 @@ impl Session {
 
 /// The last step, from the end of the file where it mostly is.
 fn last_step(file: &File, length: u64, path: &Path) -> Result<(Step, u64)> {
-    let mut begin = length.saturating_sub(LONGEST_LINE as u64);
+    let mut begin = length.saturating_sub(USUAL_LINE as u64);
     loop {
         let mut bytes = vec![0; (length - begin) as usize];
         let mut filled = 0;
@@ -244,8 +261,7 @@ fn last_step(file: &File, length: u64, path: &Path) -> Result<(Step, u64)> {
                 more => filled += more,
             }
         }
-        let (mut found, whole) = steps(&bytes[..filled]);
-        if let Some(last) = found.pop() {
+        if let Some((last, whole)) = last_whole(&bytes[..filled]) {
             return Ok((last, begin + whole));
         }
         if begin == 0 {
@@ -288,9 +304,14 @@ mod tests {
             let (found, whole) = steps(&all.as_bytes()[..cut]);
             assert_eq!(found, [step(1), step(2)], "cut at {cut}");
             assert_eq!(whole, second as u64);
+            assert_eq!(last_whole(&all.as_bytes()[..cut]), Some((step(2), second as u64)), "cut at {cut}");
         }
         assert_eq!(steps(all.as_bytes()), ((1..4).map(step).collect(), all.len() as u64));
+        assert_eq!(last_whole(all.as_bytes()), Some((step(3), all.len() as u64)));
         assert!(steps(&[0; 100]).0.is_empty());
+        for nothing in [&[0; 100][..], b"", b"\n", b"\n\n", b"half a line"] {
+            assert_eq!(last_whole(nothing), None);
+        }
     }
 
     #[test]

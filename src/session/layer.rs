@@ -329,10 +329,19 @@ pub struct Copier {
     /// Files with several names remember which these were.
     remembered: BTreeMap<(u64, u64), Id>,
     depth: usize,
+    buffer: Vec<u8>,
     pub newest: i64,
+    /// How many files, directories and the like have been copied.
+    pub count: u64,
+    progress: Option<fn(u64)>,
 }
 
 impl Copier {
+    /// `progress` is told after each file how many there have been.
+    pub fn new(progress: Option<fn(u64)>) -> Self {
+        Self { progress, ..Self::default() }
+    }
+
     /// Copies what is in `from` into `to`, which is empty, and what `from` itself is.
     pub fn tree(
         &mut self,
@@ -381,7 +390,7 @@ impl Copier {
                 fs::mkdirat(to, name, Mode::from_raw_mode(0o700))?;
                 return self.tree(below(from, name)?.as_fd(), below(to, name)?.as_fd(), told);
             }
-            FileType::RegularFile => copy_content(from, to, name, &stat)?,
+            FileType::RegularFile => self.content(from, to, name, &stat)?,
             FileType::Symlink => fs::symlinkat(&CString::new(target(from, name)?)?, to, name)?,
             FileType::Unknown => bail!("a file of unknown type"),
             special => {
@@ -390,6 +399,29 @@ impl Copier {
             }
         }
         self.attributes(from, name, to, name, &stat, told.map(|(entry, _)| entry))
+    }
+
+    fn content(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
+        let source = open_file(from, name)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let copy = fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?;
+        fs::ftruncate(&copy, stat.st_size as u64)?;
+        self.buffer.resize(128 << 10, 0);
+        let mut offset = 0;
+        while let Some((begin, end)) = file::next_data(&source, offset)? {
+            let mut at = begin;
+            while at < end {
+                let wanted = self.buffer.len().min((end - at) as usize);
+                let length = fs::pread(&source, &mut self.buffer[..wanted], at)?;
+                if length == 0 {
+                    return Ok(());
+                }
+                write_all(&copy, &self.buffer[..length], at)?;
+                at += length as u64;
+            }
+            offset = end;
+        }
+        Ok(())
     }
 
     fn attributes(
@@ -425,31 +457,10 @@ impl Copier {
             marks::set(&copy, LINKS, &id.0).context(UNMARKED)?;
         }
         self.newest = self.newest.max(stat.st_mtime);
+        self.count += 1;
+        self.progress.iter().for_each(|tell| tell(self.count));
         Ok(file::set_times(to, new, stat.st_mtime)?)
     }
-}
-
-fn copy_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
-    let source = open_file(from, name)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let copy = fs::openat(to, name, flags, Mode::from_raw_mode(0o600))?;
-    fs::ftruncate(&copy, stat.st_size as u64)?;
-    let mut buffer = vec![0; 128 << 10];
-    let mut offset = 0;
-    while let Some((begin, end)) = file::next_data(&source, offset)? {
-        let mut at = begin;
-        while at < end {
-            let wanted = buffer.len().min((end - at) as usize);
-            let length = fs::pread(&source, &mut buffer[..wanted], at)?;
-            if length == 0 {
-                return Ok(());
-            }
-            write_all(&copy, &buffer[..length], at)?;
-            at += length as u64;
-        }
-        offset = end;
-    }
-    Ok(())
 }
 
 fn write_all(to: &OwnedFd, mut bytes: &[u8], mut at: u64) -> Result<()> {

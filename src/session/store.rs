@@ -33,7 +33,7 @@ use super::delta;
 use super::id::Id;
 use super::layer::{self, Finish, Origin};
 use super::state::State;
-use super::tree::{self, Entry, Node, Nodes};
+use super::tree::{self, Entry};
 use crate::error::{Failure, Kind};
 use crate::removal;
 use crate::sys::fs::FlockOperation;
@@ -371,13 +371,7 @@ impl Store {
         }
         let manifest = delta::manifest(&merged.root, &delta);
         let id = Self::layer_id(&manifest);
-        for (id, bytes) in &merged.nodes {
-            let name = id.to_string();
-            if !self.has(Shelf::Nodes, &name) {
-                self.put(Shelf::Nodes, &name, bytes)?;
-            }
-        }
-        self.sync(Shelf::Nodes)?;
+        self.put_nodes(&merged.nodes)?;
         if !self.has(Shelf::Layers, &id.to_string()) {
             trial::point("finish a layer")?;
             layer::finish(&upper, &delta, finish)?;
@@ -509,19 +503,6 @@ pub fn size_below(path: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-impl Nodes for Store {
-    fn node(&self, id: &Id) -> Result<Node> {
-        if *id == Entry::empty_root().node_id().unwrap_or_default() {
-            return Ok(Node::new());
-        }
-        match self.get(Shelf::Nodes, &id.to_string())? {
-            Found::Whole(bytes) if tree::node_id(&bytes) == *id => tree::decode(&bytes),
-            Found::Nothing => bail!("directory {} of a tree is not in the store", id.short()),
-            _ => bail!("directory {} of a tree is damaged", id.short()),
-        }
-    }
-}
-
 /// One file per thing that only one at a time may do.
 pub struct Lock {
     path: PathBuf,
@@ -578,12 +559,17 @@ fn header(shelf: Shelf, body: &[u8]) -> String {
 
 fn write_checked(path: &Path, shelf: Shelf, body: &[u8]) -> Result<()> {
     trial::point("write a file of the store")?;
-    let write = || {
+    let file = write_unsynced(path, shelf, body)?;
+    file.sync_data().with_context(|| format!("write {path:?}"))
+}
+
+pub(super) fn write_unsynced(path: &Path, shelf: Shelf, body: &[u8]) -> Result<File> {
+    let write = || -> std::io::Result<File> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         // Who may reach it is a matter of the directories above.
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(&[header(shelf, body).as_bytes(), body].concat())?;
-        file.sync_data()
+        Ok(file)
     };
     write().with_context(|| format!("write {path:?}"))
 }

@@ -265,9 +265,11 @@ pages! {
     /// Commands asked for, replayed and run, the time both took and saved, and what the store holds.
     SessionStats "session stats" "";
     "count hits, runs and the time saved";
-    "session stats --json";
+    "session stats --plot class.svg --plot class.png";
     with at: SessionPlace;
-    places {} flags {}
+    places {} flags {
+        plot: Vec<PathBuf> = "plot", "FILE", "also draw commands asked for, run and replayed over time: SVG, or PNG for FILE.png; may be repeated";
+    }
 
     /// Reads every byte of the store and removes what is damaged or incomplete, which is run again when it is asked
     /// for. Fails when a session stands at a state that is lost.

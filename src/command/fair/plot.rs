@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::cli;
-use crate::fair::{plot, record};
+use crate::fair::plot::draw;
+use crate::fair::record;
+use crate::plot;
 
 pub fn run(arguments: &cli::FairPlot) -> Result<()> {
     let path = &arguments.recording;
@@ -13,15 +15,12 @@ pub fn run(arguments: &cli::FairPlot) -> Result<()> {
     let points = record::parse(&text).with_context(|| format!("{path:?}"))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let title = arguments.title.as_deref().unwrap_or(&name);
-    let Some(shapes) = plot::draw(title, &points) else {
+    let Some(shapes) = draw(title, &points) else {
         bail!("{path:?} holds no samples");
     };
     match &arguments.output {
-        Some(output) if output.extension().is_some_and(|extension| extension == "png") => {
-            fs::write(output, plot::png::write(&shapes)).with_context(|| format!("write {output:?}"))
-        }
         Some(output) => {
-            fs::write(output, plot::svg::write(&shapes)).with_context(|| format!("write {output:?}"))
+            fs::write(output, plot::file(&shapes, output)).with_context(|| format!("write {output:?}"))
         }
         None => super::super::print(&plot::svg::write(&shapes)),
     }

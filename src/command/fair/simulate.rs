@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::cli::{self, Format, WeightMeaning};
-use crate::fair::plot;
+use crate::fair::plot::draw;
 use crate::fair::record::{self, rounded};
 use crate::fair::simulate::scenario::{Kernel, Scenario};
 use crate::fair::simulate::{self, Outcome};
+use crate::plot;
 
 pub fn run(arguments: &cli::FairSimulate) -> Result<()> {
     let path = &arguments.scenario;
@@ -58,10 +59,10 @@ fn save(directory: &Path, stem: &str, scenario: &Scenario, outcomes: &[Outcome])
         let recording = name.with_extension("jsonl");
         fs::write(&recording, lines).with_context(|| format!("write {recording:?}"))?;
         let title = format!("{}: {policy}, weight per {kernel}", scenario.name);
-        if let Some(shapes) = plot::draw(&title, &outcome.points) {
-            let drawn = [("svg", plot::svg::write(&shapes).into_bytes()), ("png", plot::png::write(&shapes))];
-            for (extension, picture) in drawn {
+        if let Some(shapes) = draw(&title, &outcome.points) {
+            for extension in ["svg", "png"] {
                 let file = name.with_extension(extension);
+                let picture = plot::file(&shapes, &file);
                 fs::write(&file, picture).with_context(|| format!("write {file:?}"))?;
             }
         }

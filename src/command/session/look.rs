@@ -78,14 +78,18 @@ fn context_changes(old: &State, new: &State) -> Vec<Changed> {
 }
 
 /// The state that is meant, and the entry at a path in it.
-fn entry_at(store: &Store, state: &str, path: &str) -> Result<(State, Entry)> {
+/// What is at `path`, which begins where the state's shell stands, and the path without links.
+fn entry_at(store: &Store, state: &str, path: &str) -> Result<(State, String, Entry)> {
     let state = store.state(&resolve(store, state)?)?;
-    if path.split('/').any(|part| part == "..") {
-        bail!("{path:?} holds \"..\"");
-    }
-    let entry = tree::find(store, &state.root, path)?;
-    let entry = entry.with_context(|| format!("there is no {path:?} in state {}", state.id().short()))?;
-    Ok((state, entry))
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", state.context.cwd) };
+    let located = tree::locate(store, &state.root, whole.as_bytes())?;
+    let located = located.filter(|located| located.missing.is_none());
+    let nothing = || format!("there is no {path:?} in state {}", state.id().short());
+    let mut located = located.with_context(nothing)?;
+    let place =
+        String::from_utf8(located.path()).with_context(|| format!("{path:?} leads to an odd name"))?;
+    let (_, entry) = located.way.pop().with_context(nothing)?;
+    Ok((state, place, entry))
 }
 
 #[derive(Serialize)]
@@ -104,7 +108,7 @@ pub fn ls(arguments: &cli::SessionLs) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
     let path = arguments.path.as_deref().unwrap_or("/");
-    let (_, entry) = entry_at(&store, &arguments.state, path)?;
+    let (_, _, entry) = entry_at(&store, &arguments.state, path)?;
     let rows: Vec<Listed> = match entry.node_id() {
         Some(id) => store.node(&id)?.iter().map(|(name, entry)| listed(name, entry)).collect(),
         None => vec![listed(path.rsplit('/').next().unwrap_or(path).as_bytes(), &entry)],
@@ -154,12 +158,12 @@ pub fn cat(arguments: &cli::SessionCat) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
     let path = &arguments.path;
-    let (state, entry) = entry_at(&store, &arguments.state, path)?;
+    let (state, place, entry) = entry_at(&store, &arguments.state, path)?;
     let Kind::File { content, .. } = entry.kind else {
         bail!("{path:?} is no file in state {}", state.id().short());
     };
     enter::enter(&store)?;
-    let file = layer::open_in_chain(&store.chain(&state)?, path)?;
+    let file = layer::open_in_chain(&store.chain(&state)?, &place)?;
     let mut hasher = Hasher::new(CONTENT);
     let mut buffer = vec![0; 64 << 10];
     loop {

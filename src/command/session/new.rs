@@ -15,7 +15,7 @@ use crate::session::state::{Context as ShellContext, State};
 use crate::session::store::{Shelf, Store};
 use crate::session::tree::Entry;
 use crate::sys::fs::{self, Mode};
-use crate::sys::{AsFd, Errno, OwnedFd, process};
+use crate::sys::{AsFd, Errno, OwnedFd, borrow, process, terminal};
 use crate::time::Moment;
 
 #[derive(Serialize)]
@@ -91,15 +91,28 @@ pub fn import(store: &Store, rootfs: &Path, environment: &[String]) -> Result<Id
     let tree = draft.path.join("tree");
     std::fs::create_dir(&tree).with_context(|| format!("create {tree:?}"))?;
     let copy = layer::open_directory(&tree)?;
-    let mut copier = Copier::default();
+    let progress = terminal::modes(borrow(2)).is_ok().then_some(tell as fn(u64));
+    let mut copier = Copier::new(progress);
     // What was seen before: inside a user namespace, owners and attributes of the tree look otherwise.
     copier.tree(source.as_fd(), copy.as_fd(), Some((&root, &delta)))?;
+    if progress.is_some() && copier.count >= STRIDE {
+        eprintln!("\rdeja: {} files are copied; hashing and storing them", copier.count);
+    }
     make_mount_points(&copy)?;
     let finish = Finish { time: None, sync: false, origin: Origin::Command };
     let sealed = store.seal(&draft.path, &Entry::empty_root(), finish)?;
     let layers = sealed.layer.into_iter().collect();
     let base = sealed.root.clone();
     store.keep(&State { root: sealed.root, base, context, layers, clock: copier.newest + 1 })
+}
+
+/// After so many files the copying of a large tree says how far it is, to who looks on.
+const STRIDE: u64 = 10_000;
+
+fn tell(count: u64) {
+    if count % STRIDE == 0 {
+        eprint!("\rdeja: copying: {count} files ");
+    }
 }
 
 /// The state a session of this tree begins with, if another has begun so: then nothing has to be copied.

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::enter;
 use super::replay::shown_time;
 use crate::cli;
+use crate::plot;
 use crate::session::Id;
+use crate::session::history::{self, History};
 use crate::session::journal::{self, Act};
 use crate::session::store::{Found, Shelf, Store};
 use crate::session::transition::{Head, Transition};
@@ -19,6 +21,7 @@ struct Deeds {
     sessions: BTreeMap<String, Id>,
     begins: BTreeSet<Id>,
     hits: BTreeMap<Id, u64>,
+    history: History,
     counts: Stats,
 }
 
@@ -46,6 +49,7 @@ fn deeds(store: &Store) -> Result<Deeds> {
         let counts = &mut deeds.counts;
         for step in &steps {
             counts.commands += u64::from(step.act.is_command());
+            deeds.history.add(step);
             match step.act {
                 Act::New => drop(deeds.begins.insert(step.state)),
                 Act::Hit => {
@@ -70,7 +74,18 @@ fn deeds(store: &Store) -> Result<Deeds> {
 pub fn stats(arguments: &cli::SessionStats) -> Result<()> {
     let store = super::store(&arguments.at)?;
     let _held = store.share()?;
-    let mut stats = deeds(&store)?.counts;
+    let Deeds { counts: mut stats, history, .. } = deeds(&store)?;
+    for path in &arguments.plot {
+        let title = format!(
+            "{} sessions: replays saved {} of running",
+            stats.sessions,
+            shown_time(stats.saved_micros)
+        );
+        let Some(shapes) = history::draw(&title, &history) else {
+            bail!("no command was asked for in this store yet: there is nothing to draw")
+        };
+        std::fs::write(path, plot::file(&shapes, path)).with_context(|| format!("write {path:?}"))?;
+    }
     stats.states = store.list(Shelf::States)?.len();
     stats.layers = store.list(Shelf::Layers)?.len();
     stats.transitions = store.list(Shelf::Transitions)?.len();
@@ -120,15 +135,21 @@ pub fn tree(arguments: &cli::SessionTree) -> Result<()> {
         return super::print_json(&all);
     }
     edges.values_mut().for_each(|edges| edges.sort_by(|a, b| a.head.at.cmp(&b.head.at)));
-    let mut drawing = Drawing { deeds: &deeds, edges: &edges, seen: BTreeSet::new(), text: String::new() };
+    let mut stands: BTreeMap<Id, Vec<&str>> = BTreeMap::new();
+    deeds.sessions.iter().for_each(|(name, at)| stands.entry(*at).or_default().push(name));
+    let mut drawing = Drawing { stands, edges: &edges, seen: BTreeSet::new(), text: String::new() };
     for begin in &deeds.begins {
         drawing.state(begin, 0);
     }
     crate::command::print(&drawing.text)
 }
 
+/// Of those who stand at one state.
+const NAMED: usize = 4;
+
 struct Drawing<'d> {
-    deeds: &'d Deeds,
+    /// Who stands where.
+    stands: BTreeMap<Id, Vec<&'d str>>,
     edges: &'d BTreeMap<Id, Vec<Edge>>,
     seen: BTreeSet<Id>,
     text: String,
@@ -150,9 +171,13 @@ impl Drawing<'_> {
     }
 
     fn line(&mut self, state: &Id, depth: usize, edge: Option<&Edge>) {
-        let who = self.deeds.sessions.iter().filter(|(_, at)| *at == state).map(|(name, _)| name.as_str());
-        let who: Vec<&str> = who.take(4).collect();
-        let here = if who.is_empty() { String::new() } else { format!("  <- {}", who.join(" ")) };
+        let who = self.stands.get(state).map(Vec::as_slice).unwrap_or_default();
+        let named = who[..who.len().min(NAMED)].join(" ");
+        let here = match who.len() {
+            0 => String::new(),
+            1..=NAMED => format!("  <- {named}"),
+            many => format!("  <- {named} and {} more", many - NAMED),
+        };
         let how = edge.map_or_else(String::new, |edge| {
             let first = edge.head.shown.lines().next().unwrap_or_default();
             let hits = if edge.hits == 1 { "1 hit".to_owned() } else { format!("{} hits", edge.hits) };
