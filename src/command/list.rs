@@ -21,7 +21,7 @@ pub fn run(global: &cli::Global, arguments: &cli::List) -> Result<()> {
         return super::print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
     }
     let mut owners = Owners::default();
-    let found = find(&store, &ids);
+    let found = find(&store, &ids)?;
     let rows: Vec<_> = found
         .iter()
         .map(|(container, status)| (container, *status, owners.name(container.record.owner)))
@@ -47,12 +47,16 @@ pub fn run(global: &cli::Global, arguments: &cli::List) -> Result<()> {
 }
 
 /// One that is broken, or deleted meanwhile, does not keep the others from being listed.
-fn find(store: &Store, ids: &[String]) -> Vec<(Container, Status)> {
+fn find(store: &Store, ids: &[String]) -> Result<Vec<(Container, Status)>> {
     let mut found = Vec::new();
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    let crowd = store.crowd()?;
     let mut observer = Observer::default();
     for id in ids {
-        let loaded = store.load(id).and_then(|container| {
-            let status = observer.status(&container)?;
+        let loaded = store.load_of(&crowd, id).and_then(|container| {
+            let status = observer.status(&container, Some(&crowd))?;
             Ok((container, status))
         });
         match loaded {
@@ -60,7 +64,7 @@ fn find(store: &Store, ids: &[String]) -> Vec<(Container, Status)> {
             Err(failure) => log::warning(&format!("load container {id}: {}", error::sentence(&failure))),
         }
     }
-    found
+    Ok(found)
 }
 
 /// Columns at least 12 wide, three blanks apart; the last one is not padded.
