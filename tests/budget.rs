@@ -16,11 +16,11 @@ struct Budget {
     memory: u64,
 }
 
-const RUN: Budget = Budget { calls: 250, memory: 1600 };
-const EXEC: Budget = Budget { calls: 140, memory: 1550 };
-const STATE: Budget = Budget { calls: 23, memory: 1500 };
-const KILL: Budget = Budget { calls: 15, memory: 1400 };
-const DELETE: Budget = Budget { calls: 18, memory: 1500 };
+const RUN: Budget = Budget { calls: 250, memory: 1500 };
+const EXEC: Budget = Budget { calls: 140, memory: 1300 };
+const STATE: Budget = Budget { calls: 23, memory: 1000 };
+const KILL: Budget = Budget { calls: 15, memory: 1000 };
+const DELETE: Budget = Budget { calls: 18, memory: 1000 };
 
 /// Calls of `list` for each container: three for its record, four for its process (/proc takes three that last ten times as
 /// long), three for a file of its cgroup, one for its start socket.
