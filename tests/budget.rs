@@ -84,7 +84,8 @@ fn assert_within(name: &str, budget: &Budget, bundle: &Bundle, mut verb: impl Fn
     let most = Budget { calls: budget.calls + C_LIBRARY.calls, memory: budget.memory + C_LIBRARY.memory };
     println!("{name}: {calls} system calls of {}, {memory} KiB of {}", most.calls, most.memory);
     assert!(calls <= most.calls, "{name}: {calls} system calls, {} are allowed", most.calls);
-    let hint = "code that is new or has moved lies apart from the rest until scripts/layout --add has seen it";
+    let hint =
+        "code that is new or has moved lies apart from the rest until scripts/layout --add has seen it";
     assert!(memory <= most.memory, "{name}: {memory} KiB, {} are allowed ({hint})", most.memory);
 }
 
