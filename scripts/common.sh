@@ -45,5 +45,12 @@ static_build() {
     export CARGO_BUILD_TARGET=$triple RUSTFLAGS=$flags CARGO_TERM_COLOR=never
 }
 
+# What the program gets beside that, and tests do not: no tables for unwinding, which a test that fails does; and names that tell
+# every type, so that scripts/layout.ld means one instance of a generic function and not all of them.
+program_build() {
+    static_build
+    RUSTFLAGS+=" -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$here/scripts/tables.ld"
+}
+
 # True when programs can be built for target $1.
 rust_knows() { compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" >/dev/null; }

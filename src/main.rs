@@ -8,6 +8,7 @@ use deja::{cli, command, error, log, sys};
 deja::program!(run);
 
 fn run(arguments: Vec<OsString>) -> i32 {
+    sys::entry::take_no_backtraces();
     if let Err(fault) = sys::entry::open_standard_streams() {
         log::error(&format!("open \"/dev/null\" for a standard stream that is closed: {fault}"));
         return 1;

@@ -16,14 +16,15 @@ struct Budget {
     memory: u64,
 }
 
-const RUN: Budget = Budget { calls: 250, memory: 1600 };
-const EXEC: Budget = Budget { calls: 140, memory: 1550 };
-const STATE: Budget = Budget { calls: 23, memory: 1500 };
-const KILL: Budget = Budget { calls: 15, memory: 1400 };
-const DELETE: Budget = Budget { calls: 18, memory: 1500 };
+const RUN: Budget = Budget { calls: 250, memory: 1500 };
+const EXEC: Budget = Budget { calls: 140, memory: 1300 };
+const STATE: Budget = Budget { calls: 23, memory: 1000 };
+const KILL: Budget = Budget { calls: 15, memory: 1000 };
+const DELETE: Budget = Budget { calls: 18, memory: 1000 };
 
-/// Calls of `list` for each container: its record, its process, a file of its cgroup, its start socket.
-const LISTED: u64 = 10;
+/// Calls of `list` for each container: three for its record, four for its process (/proc takes three that last ten times as
+/// long), three for a file of its cgroup, one for its start socket.
+const LISTED: u64 = 11;
 
 /// What a static glibc adds where Rust has no musl: a dozen calls and a third of a megabyte at each start.
 const C_LIBRARY: Budget = match cfg!(target_env = "musl") {
@@ -83,7 +84,9 @@ fn assert_within(name: &str, budget: &Budget, bundle: &Bundle, mut verb: impl Fn
     let most = Budget { calls: budget.calls + C_LIBRARY.calls, memory: budget.memory + C_LIBRARY.memory };
     println!("{name}: {calls} system calls of {}, {memory} KiB of {}", most.calls, most.memory);
     assert!(calls <= most.calls, "{name}: {calls} system calls, {} are allowed", most.calls);
-    assert!(memory <= most.memory, "{name}: {memory} KiB, {} are allowed", most.memory);
+    let hint =
+        "code that is new or has moved lies apart from the rest until scripts/layout --add has seen it";
+    assert!(memory <= most.memory, "{name}: {memory} KiB, {} are allowed ({hint})", most.memory);
 }
 
 #[test]

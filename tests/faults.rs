@@ -292,3 +292,69 @@ fn delete_can_fail_or_be_killed_at_every_point() {
         }
     }
 }
+
+#[test]
+fn update_can_fail_or_be_killed_at_every_point() {
+    requires!(bed, debug);
+    let bundle = plain();
+    let leaks = Leaks::snapshot(&bundle);
+    let container = bundle.start();
+    // Some value must be changed even where there is no controller: CPU shares go into the record, too.
+    let limits = bundle.file("limits.json");
+    std::fs::write(&limits, json!({"unified": {"cgroup.max.depth": "7"}}).to_string()).expect("write");
+    for kind in ["fail", "full", "kill"] {
+        let update = |_| container.verb("update", &["--resources", limits.to_str().unwrap()]);
+        let places = each(kind, update, |_, _| {
+            assert_eq!(container.status(), "running");
+            // Whoever was killed keeps no lock.
+            container.verb("pause", &[]).ok();
+            container.verb("resume", &[]).ok();
+        });
+        assert!(places >= 3, "{places} points");
+    }
+    assert_eq!(std::fs::read_to_string(bundle.cgroup().join("cgroup.max.depth")).unwrap(), "7\n");
+    drop(container);
+    leaks.assert_none();
+}
+
+#[test]
+fn mounts_can_fail_or_be_killed_anywhere() {
+    requires!(bed, debug);
+    let bundle = plain();
+    let leaks = Leaks::snapshot(&bundle);
+    let container = bundle.start();
+    let file = bundle.file("mounts.json");
+    let wanted = ["/first", "/second"];
+    let mounts = wanted.map(|place| json!({"destination": place, "type": "tmpfs", "source": "tmpfs"}));
+    std::fs::write(&file, json!(mounts).to_string()).expect("write");
+    let there = || {
+        let table = container.exec(&["cat", "/proc/self/mountinfo"]).assert_code(0).stdout();
+        wanted.map(|place| table.lines().filter(|line| line.split(' ').nth(4) == Some(place)).count())
+    };
+    for (kind, least) in [("step", 4), ("fail", 3), ("kill", 3)] {
+        let add = |_| bundle.deja().args(["mounts", "add"]).arg(container.id()).arg(&file);
+        let places = each(kind, add, |number, finished| {
+            assert_eq!(container.status(), "running");
+            // Those in front of the step that failed are there, and no other; a killed deja may leave a child at work.
+            let known = there();
+            assert!(kind == "kill" || known[0] >= known[1], "{kind}:{number}: {known:?}");
+            assert!(!finished.status.success() || known == [1, 1], "{kind}:{number}: {known:?}");
+            let done = || {
+                for (place, count) in wanted.iter().zip(there()) {
+                    let one = json!([{"destination": place, "type": "tmpfs", "source": "tmpfs"}]);
+                    std::fs::write(bundle.file("one.json"), one.to_string()).expect("write");
+                    let remove = || {
+                        let remove = bundle.deja().args(["mounts", "remove"]).arg(container.id());
+                        remove.arg(bundle.file("one.json")).ok()
+                    };
+                    (0..count).for_each(|_| drop(remove()));
+                }
+                (there() == [0, 0]).then_some(())
+            };
+            support::eventually("the mounts to be gone", done);
+        });
+        assert!(places >= least, "{kind}: {places} places");
+    }
+    drop(container);
+    leaks.assert_none();
+}

@@ -170,6 +170,10 @@ fn events_stats_is_one_line() {
     for part in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt"] {
         assert!(events[0]["data"][part].is_object(), "{part}: {text}");
     }
+    for (part, file) in [("cpu", "cpu.pressure"), ("memory", "memory.pressure"), ("blkio", "io.pressure")] {
+        let kernel_tells = PathBuf::from(web.cgroup.full()).join(file).exists();
+        assert_eq!(events[0]["data"][part]["psi"].is_object(), kernel_tells, "{file}: {text}");
+    }
     assert!(events[0]["data"]["network_interfaces"].is_null());
     web.end();
     let finished = web.deja("events --stats web").fails();

@@ -1,31 +1,42 @@
 """usage: script.py PROGRAM ADDRESSES MAP [OLD]: prints a linker script that puts the executed functions of PROGRAM first.
 
-MAP is the linker's, which tells the archive members of a C library; a line that OLD has is kept.
-Names are patterns without the hashes that differ between builds and compilers; one that matches nothing does no harm.
+ADDRESSES is a directory with a file for each verb; MAP is the linker's, which tells the archive members of a C library; a line
+that OLD has is kept. Names are patterns without what differs between builds and compilers; one that matches nothing does no harm.
 """
 
 import bisect
+import os
 import re
 import subprocess
 import sys
 
-HEAD = """/* Made by scripts/layout: the functions that containers' lives execute come first in the program, beside each other.
- * The kernel maps sixteen pages around each that is touched; what is scattered costs memory and page faults. */
+HEAD = """/* Made by scripts/layout: the functions that containers' lives execute come first in the program, those of the shortest verb
+ * before those of longer ones, and then the modules they are of. The kernel maps sixteen pages around each that is touched;
+ * what is scattered costs memory and page faults. */
 SECTIONS
 {
+  .fini : { KEEP(*(SORT_NONE(.fini))) }
   .text.first :
   {
+    *crt*.o(.text .text.*)
 """
-# The start of a static program on glibc reads all tables for unwinding from __EH_FRAME_BEGIN__ on, to register what
-# .eh_frame_hdr tells as well: 300 KB touched for nothing. An end right behind its begin leaves nothing to read.
-TAIL = """  }
+# What is not named, because it is new or was merged into others before, lies beside what is.
+MODULES = """    /* the modules of those above */
+"""
+# Texts and constants have no names that last; the tables of branches have that of their function. What is left, the large
+# tables and those of code that is seldom executed, follows.
+TEXTS = """  }
 }
 INSERT BEFORE .text;
 SECTIONS
 {
-  .eh_frame_begin : { KEEP(*crtbeginT.o(.eh_frame)) LONG(0) }
+  .rodata.first :
+  {
+"""
+TAIL = """    *(.rodata..L* .rodata.str* .rodata.cst*)
+  }
 }
-INSERT BEFORE .eh_frame;
+INSERT BEFORE .rodata;
 """
 
 
@@ -43,7 +54,7 @@ def pattern(name):
     if name.startswith("_ZN"):
         return re.sub(r"17h[0-9a-f]{16}E(\..*)?$", "17h*", name)
     if name.startswith("_R"):
-        return re.sub(r"\.\d+$", "", re.sub(r"Cs[0-9A-Za-z]+_", "Cs*_", name)) + "*"
+        return re.sub(r"\.(llvm\.)?\d+$", "", re.sub(r"Cs[0-9A-Za-z]+_", "Cs*_", name)) + "*"
     return None
 
 
@@ -53,9 +64,11 @@ def members(linker_map):
     with open(linker_map, encoding="utf-8") as lines:
         # A long section name has a line of its own.
         text = re.sub(r"^( \.text\S*)\n +0x", r"\1 0x", lines.read(), flags=re.MULTILINE)
-    for begin, size, archive, member in re.findall(
-            r"^ \.text\S* +0x([0-9a-f]+) +0x([0-9a-f]+) \S*/(\S+?\.(?:a|rlib))\((\S+)\)$", text, re.MULTILINE):
-        archive = re.sub(r"-[0-9a-f]{16}\.", "-*.", archive)
+    # GNU's lines, and those of LLVM.
+    gnu = r"^ \.text\S* +0x([0-9a-f]+) +0x([0-9a-f]+) \S*/(\S+?\.(?:a|rlib))\((\S+)\)$"
+    llvm = r"^ *([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) +\d+ +\S*/(\S+?\.(?:a|rlib))\((\S+)\):\(\.text\S*\)$"
+    for begin, size, archive, member in re.findall(gnu, text, re.MULTILINE) + re.findall(llvm, text, re.MULTILINE):
+        archive = re.sub(r"-([0-9a-f]{16}|[0-9.]+)\.", "-*.", archive)
         found.append((int(begin, 16), int(begin, 16) + int(size, 16), f"*{archive}:{member}(.text .text.*)"))
     return sorted(found)
 
@@ -70,26 +83,51 @@ class Ranges:
         return self.ranges[place] if place >= 0 and address < self.ranges[place][1] else None
 
 
+def module(name):
+    """The pattern for all of the module that `name` is of, if it is deja's: two levels of commands, one of others."""
+    place = re.match(r"_R[A-Za-z]*?(?:Nt)*Cs\*_4deja(\d+[a-z_]+)(\d+[a-z_]+)?", name)
+    if not place:
+        return None
+    parts = place.groups(default="") if place[1] == "7command" else (place[1], "")
+    return f"*(.text._R*Cs*_4deja{parts[0]}{parts[1]}*)"
+
+
 def main():
     program, addresses, linker_map, *old = sys.argv[1:]
     known, archived = Ranges(functions(program)), Ranges(members(linker_map))
-    touched, names = set(), set()
-    with open(addresses, encoding="ascii") as lines:
-        for address in {int(line, 16) for line in lines}:
-            function, member = known.at(address), archived.at(address)
-            touched.add(function or member)
-            name = function and pattern(function[2])
-            if name:
-                names.add(f"*(.text.{name} .text.unlikely.{name})")
-            elif member:
-                names.add(member[2])
-    touched.discard(None)
+    executed = {}
+    for verb in os.listdir(addresses):
+        with open(os.path.join(addresses, verb), encoding="ascii") as lines:
+            executed[verb] = {int(line, 16) for line in lines}
+    verbs = {}
+    for number, verb in enumerate(sorted(executed, key=lambda verb: len(executed[verb]))):
+        for place in {known.at(address) or archived.at(address) for address in executed[verb]} - {None}:
+            verbs.setdefault(place, []).append(number)
+    code, tables, modules = [], [], set()
+    for place in sorted(verbs, key=lambda place: (verbs[place][0], -len(verbs[place]), verbs[place], place[2])):
+        name = pattern(place[2])
+        if name:
+            code.append(f"*(.text.{name} .text.unlikely.{name})")
+            tables.append(f"*(.rodata.{name})")
+            modules.add(module(name))
+        elif archived.at(place[0]):
+            code.append(archived.at(place[0])[2])
+    sections = [code, sorted(modules - {None}), tables]
     for path in old:
-        with open(path, encoding="ascii") as lines:
-            names.update(line.strip() for line in lines if line.startswith("    *"))
-    size = sum(end - begin for begin, end, _ in touched)
-    print(f"script.py: {len(touched)} functions of {len(known.ranges)}, {size} bytes", file=sys.stderr)
-    print(HEAD + "".join(f"    {name}\n" for name in sorted(names)) + TAIL, end="")
+        with open(path, encoding="ascii") as script:
+            keep(script.read(), sections)
+    size = sum(end - begin for begin, end, _ in verbs)
+    print(f"script.py: {len(verbs)} functions of {len(known.ranges)}, {size} bytes", file=sys.stderr)
+    code, modules, tables = ("".join(f"    {line}\n" for line in dict.fromkeys(lines)) for lines in sections)
+    print(HEAD + code + MODULES + modules + TEXTS + tables + TAIL, end="")
+
+
+def keep(script, sections):
+    """Adds the lines of an older script behind the new ones."""
+    code, _, rest = script.removeprefix(HEAD).partition(MODULES)
+    modules, _, tables = rest.partition(TEXTS)
+    for lines, text in zip(sections, (code, modules, tables.removesuffix(TAIL))):
+        lines += [line.strip() for line in text.splitlines() if line.startswith("    *")]
 
 
 main()

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BASE = 0x400000, SIZE = 0x1000000 };
+enum { BASE = 0x200000, SIZE = 0x1000000 };
 
 static unsigned char executed[SIZE];
 

@@ -171,6 +171,7 @@ impl Birth<'_> {
         }
         let life = life(self.record.pid)?;
         self.record.start_time = life.start_time;
+        self.record.pid_inode = fs::fstat(&self.launch.pidfd).context("look at init")?.st_ino;
         self.launch.unignore(life.ignored);
         if request.hold || blueprint.asks_early() {
             let mut record = std::mem::take(&mut self.record);

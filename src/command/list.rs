@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Observer;
 use crate::cli::{self, Format};
-use crate::container::{Container, Status, Store};
+use crate::container::{Listing, Store};
 use crate::{error, log};
 
 pub fn run(global: &cli::Global, arguments: &cli::List) -> Result<()> {
@@ -20,47 +20,69 @@ pub fn run(global: &cli::Global, arguments: &cli::List) -> Result<()> {
     if arguments.quiet {
         return super::print(&ids.iter().map(|id| format!("{id}\n")).collect::<String>());
     }
-    let mut owners = Owners::default();
-    let found = find(&store, &ids);
-    let rows: Vec<_> = found
-        .iter()
-        .map(|(container, status)| (container, *status, owners.name(container.record.owner)))
-        .collect();
-    let listings: Vec<_> =
-        rows.iter().map(|(container, status, owner)| container.record.listing(*status, owner)).collect();
-    match arguments.format {
-        // runc prints null where there is nothing, and callers have learned to read it.
-        Format::Json if listings.is_empty() => super::print("null\n"),
-        Format::Json => {
-            let text = serde_json::to_string(&listings).context("write the list as JSON")?;
-            super::print(&format!("{text}\n"))
-        }
-        Format::Table => {
-            let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-            let lines = listings.iter().map(|row| {
-                [row.id, &row.pid.to_string(), row.status, row.bundle, row.created, row.owner]
-                    .map(str::to_owned)
-            });
-            super::print(&table(std::iter::once(header).chain(lines).collect()))
-        }
-    }
+    let mut report = Report::new(arguments.format);
+    look(&store, &ids, |listing| report.add(&listing))?;
+    super::print(&report.finish())
 }
 
-/// One that is broken, or deleted meanwhile, does not keep the others from being listed.
-fn find(store: &Store, ids: &[String]) -> Vec<(Container, Status)> {
-    let mut found = Vec::new();
+/// Shows one container after the other. One that is broken, or deleted meanwhile, does not keep the others from being listed.
+fn look(store: &Store, ids: &[String], mut show: impl FnMut(Listing<'_>) -> Result<()>) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let crowd = store.crowd()?;
     let mut observer = Observer::default();
+    let mut owners = Owners::default();
     for id in ids {
-        let loaded = store.load(id).and_then(|container| {
-            let status = observer.status(&container)?;
-            Ok((container, status))
+        let loaded = store.load_of(&crowd, id).and_then(|container| {
+            let status = observer.status(&container, Some(&crowd))?;
+            Ok((container.record, status))
         });
         match loaded {
-            Ok(entry) => found.push(entry),
+            Ok((record, status)) => show(record.listing(status, owners.name(record.owner)))?,
             Err(failure) => log::warning(&format!("load container {id}: {}", error::sentence(&failure))),
         }
     }
-    found
+    Ok(())
+}
+
+/// What is printed. It grows by one container after the other, so that a thousand records are not kept at once.
+enum Report {
+    Json(Vec<u8>),
+    Table(Vec<[String; 6]>),
+}
+
+impl Report {
+    fn new(format: Format) -> Self {
+        let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+        match format {
+            Format::Json => Report::Json(Vec::new()),
+            Format::Table => Report::Table(vec![header]),
+        }
+    }
+
+    fn add(&mut self, row: &Listing<'_>) -> Result<()> {
+        match self {
+            Report::Json(text) => {
+                text.push(if text.is_empty() { b'[' } else { b',' });
+                serde_json::to_writer(text, row).context("write the list as JSON")?;
+            }
+            Report::Table(rows) => {
+                let cells = [row.id, &row.pid.to_string(), row.status, row.bundle, row.created, row.owner];
+                rows.push(cells.map(str::to_owned));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> String {
+        match self {
+            // runc prints null where there is nothing, and callers have learned to read it.
+            Report::Json(text) if text.is_empty() => "null\n".to_owned(),
+            Report::Json(text) => String::from_utf8_lossy(&text).into_owned() + "]\n",
+            Report::Table(rows) => table(rows),
+        }
+    }
 }
 
 /// Columns at least 12 wide, three blanks apart; the last one is not padded.
@@ -89,8 +111,8 @@ fn table<const N: usize>(rows: Vec<[String; N]>) -> String {
 struct Owners(BTreeMap<u32, String>);
 
 impl Owners {
-    fn name(&mut self, uid: u32) -> String {
-        self.0.entry(uid).or_insert_with(|| owner_name(uid)).clone()
+    fn name(&mut self, uid: u32) -> &str {
+        self.0.entry(uid).or_insert_with(|| owner_name(uid))
     }
 }
 

@@ -51,7 +51,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cgroup::{Cgroup, Freezers, Mount};
 use crate::cli::{Global, Invocation, Switch, Verb};
-use crate::container::{self, CgroupPlace, Container, Status, Store};
+use crate::container::{self, CgroupPlace, Container, Crowd, Status, Store};
 use crate::error::Failure;
 use crate::sys::process::{self, effective_uid};
 use crate::sys::regex::Regex;
@@ -183,7 +183,7 @@ fn cgroup_to(what: &str, container: &Container) -> Result<Cgroup> {
 }
 
 fn status(container: &Container) -> Result<Status> {
-    Observer::default().status(container)
+    Observer::default().status(container, None)
 }
 
 /// Who looks at many containers looks up the hierarchy of their cgroups once.
@@ -193,8 +193,8 @@ struct Observer {
 }
 
 impl Observer {
-    fn status(&mut self, container: &Container) -> Result<Status> {
-        container.status(|place| self.is_frozen(place))
+    fn status(&mut self, container: &Container, crowd: Option<&Crowd>) -> Result<Status> {
+        container.status(crowd, |place| self.is_frozen(place))
     }
 
     fn is_frozen(&mut self, place: &CgroupPlace) -> Result<bool> {

@@ -12,6 +12,7 @@ use crate::launch::{self, Handover, Milestone, MountChange, Plan, identity};
 use crate::spec::{self, Spec};
 use crate::sys::clone::namespace;
 use crate::sys::{AsRawFd, OwnedFd, process};
+use crate::trial;
 
 pub fn run(global: &Global, arguments: &cli::Mounts) -> Result<()> {
     let change = match arguments.action.as_str() {
@@ -30,9 +31,15 @@ pub fn run(global: &Global, arguments: &cli::Mounts) -> Result<()> {
     let _lock = container.lock()?;
     require(Action::Mounts, container.id(), super::status(&container)?)?;
     let init = kill::open_init(&container)?.context("the container has ended just now")?;
-    let plan = plan(&container, &init, change, &spec)?;
+    trial::point("plan")?;
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "only trials change it"))]
+    let mut plan = plan(&container, &init, change, &spec)?;
+    #[cfg(debug_assertions)]
+    trial::step().into_iter().for_each(|number| plan.fail_at(number));
+    trial::point("clone")?;
     let handover = Handover { cgroup: None, listener: None, console: None, lock: None, state: &mut [] };
     let mut launch = launch::begin(&plan, handover)?;
+    trial::point("wait for the child")?;
     launch.until(Milestone::Running, &mut |question| anyhow::bail!("the child asks for {question:?}"))?;
     process::wait(&launch.pidfd).context("wait for the child")?;
     launch.release();

@@ -376,6 +376,9 @@ impl Arrival<'_> {
         let life = container::life(pid)?.with_context(|| format!("process {pid} has ended"))?;
         self.record.pid = pid;
         self.record.start_time = life.start_time;
+        if let Some(pidfd) = Pid::from_raw(pid).map(process::pidfd_open) {
+            self.record.pid_inode = pidfd.and_then(fs::fstat).context("look at init")?.st_ino;
+        }
         self.record.created = crate::time::Moment::now().nanoseconds();
         // CRIU makes one for everybody, so that clocks go on where they were.
         let own_time = |who: &str| outside::namespace_inode(who, namespace::TIME);

@@ -16,7 +16,7 @@ use crate::container::{Action, Container, Lock, require};
 use crate::fair::model::Terms;
 use crate::spec::{BlockIo, Cpu, Memory, Pids, Resources, Str};
 use crate::systemd::property;
-use crate::{log, rdt};
+use crate::{log, rdt, trial};
 
 /// No engine sends more; what is longer is not resources.
 const LARGEST_INPUT: u64 = 16 << 20;
@@ -33,15 +33,21 @@ pub fn run(global: &cli::Global, arguments: &cli::Update) -> Result<()> {
     // Only now nobody else changes the record.
     let mut container = store.load(&arguments.id)?;
     require(Action::Update, container.id(), super::status(&container)?)?;
+    trial::point("change the class of service")?;
     class_of_service(&container, arguments)?;
     let cgroup = super::cgroup_to("update", &container)?;
     let facts = Facts::read(&cgroup, &resources)?;
     let writes = writes(&resources, &facts)?;
     unheeded(&writes, mount(&container)).into_iter().for_each(log::warning);
+    trial::point("set limits")?;
     replace(&cgroup, &writes)?;
+    trial::point("tell systemd")?;
     tell_systemd(&container, &cgroup, &writes)?;
     match resources.cpu.as_ref().filter(|cpu| **cpu != Cpu::default()) {
-        Some(cpu) => remember(&mut container, cpu, &lock),
+        Some(cpu) => {
+            trial::point("write the record")?;
+            remember(&mut container, cpu, &lock)
+        }
         None => Ok(()),
     }
 }

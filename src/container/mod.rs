@@ -8,6 +8,7 @@
 //!
 //! Nothing here prints, signals or knows cgroups; whether one is frozen is asked of the caller.
 
+mod crowd;
 mod id;
 mod life;
 mod record;
@@ -15,6 +16,7 @@ mod state;
 mod status;
 mod store;
 
+pub use crowd::Crowd;
 pub use id::check_id;
 pub use life::{Life, life, own_life};
 pub use record::{CgroupPlace, Listener, RdtPlace, Record, Sharing, VERSION};

@@ -20,6 +20,8 @@ pub struct Record {
     pub pid: i32,
     /// Of init, in clock ticks, so that another process with its pid is not taken for it.
     pub start_time: u64,
+    /// Of init in pidfs, where the kernel has it; 0 where nobody asked.
+    pub pid_inode: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<CgroupPlace>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,6 +153,7 @@ mod tests {
             oci_version: "1.3.0".into(),
             pid: 42,
             start_time: 4711,
+            pid_inode: 815,
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
             created: "2026-11-20T23:43:51.5Z".into(),

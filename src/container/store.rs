@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::check_id;
+use super::crowd::Crowd;
 use super::life::life;
 use super::record::{CgroupPlace, Record};
 use super::status::Status;
@@ -128,9 +129,19 @@ impl Store {
 
     /// The container with this id.
     pub fn load(&self, id: &str) -> Result<Container> {
+        self.load_by(CWD, &self.root.join(id), id)
+    }
+
+    /// As `load`, for one of many.
+    pub fn load_of(&self, crowd: &Crowd, id: &str) -> Result<Container> {
+        self.load_by(crowd.root(), Path::new(id), id)
+    }
+
+    /// `way` leads from `start` to the container's directory.
+    fn load_by(&self, start: BorrowedFd<'_>, way: &Path, id: &str) -> Result<Container> {
         check_id(id)?;
         let path = self.root.join(id);
-        let bytes = match read_record(&path) {
+        let bytes = match read_record(start, way) {
             Ok(bytes) => bytes,
             Err(fault) if fault.errno == Errno::NOENT => {
                 let made = fs::accessat(CWD, &c_path(&path)?, Access::EXISTS).is_ok();
@@ -148,7 +159,7 @@ impl Store {
     pub fn remains(&self, id: &str) -> Result<Option<Container>> {
         check_id(id)?;
         let path = self.root.join(id);
-        let record = match read_record(&path) {
+        let record = match read_record(CWD, &path) {
             Ok(bytes) => Record::from_bytes(&bytes).unwrap_or_else(|_| Record::salvage(&bytes)),
             Err(_) => Record::default(),
         };
@@ -156,6 +167,13 @@ impl Store {
             Err(fault) if fault.errno == Errno::NOENT => Ok(None),
             _ => Ok(Some(Container { record, path })),
         }
+    }
+
+    /// What is the same for all containers of this root; it must exist.
+    pub fn crowd(&self) -> Result<Crowd> {
+        let directory =
+            open_directory(&c_path(&self.root)?).map_err(|fault| at("open", &self.root, fault))?;
+        Crowd::of(directory, &self.root)
     }
 
     /// The ids there are, sorted; None: the root itself does not exist.
@@ -184,10 +202,10 @@ fn open_directory(path: &CStr) -> Result<OwnedFd, Fault> {
     fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
 }
 
-fn read_record(directory: &Path) -> Result<Vec<u8>, Fault> {
+fn read_record(start: BorrowedFd<'_>, directory: &Path) -> Result<Vec<u8>, Fault> {
     let path = directory.join(OsStr::from_bytes(RECORD.to_bytes()));
     let path = CString::new(path.into_os_string().into_encoded_bytes()).expect("argv holds no NUL byte");
-    let file = fs::openat(CWD, &path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
+    let file = fs::openat(start, &path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty())?;
     let mut bytes = vec![0; 4096];
     let mut length = 0;
     loop {
@@ -305,26 +323,37 @@ impl Container {
         Ok(life(pid)?.filter(|found| !found.ended && found.start_time == start_time))
     }
 
-    /// The status now. Whether a cgroup is frozen is only asked about a living container.
-    pub fn status(&self, frozen: impl FnOnce(&CgroupPlace) -> Result<bool>) -> Result<Status> {
+    /// The status now, as of one of a crowd or alone. Whether a cgroup is frozen is only asked about a living container.
+    pub fn status(
+        &self,
+        crowd: Option<&Crowd>,
+        frozen: impl FnOnce(&CgroupPlace) -> Result<bool>,
+    ) -> Result<Status> {
         if self.record.pid <= 0 {
             return Ok(if self.creator_works()? { Status::Creating } else { Status::Stopped });
         }
-        let Some(init) = self.life()? else { return Ok(Status::Stopped) };
-        if self.record.straight && !init.executed {
-            return Ok(Status::Creating);
+        let seen = crowd.map(|crowd| crowd.sees(&self.record)).transpose()?;
+        if seen != Some(true) {
+            let Some(init) = self.life()? else { return Ok(Status::Stopped) };
+            if self.record.straight && !init.executed {
+                return Ok(Status::Creating);
+            }
         }
         if let Some(place) = &self.record.cgroup {
             if frozen(place)? {
                 return Ok(Status::Paused);
             }
         }
-        Ok(if self.waits_for_start()? { Status::Created } else { Status::Running })
+        Ok(if self.waits_for_start(crowd)? { Status::Created } else { Status::Running })
     }
 
-    fn waits_for_start(&self) -> Result<bool> {
-        let socket = self.path.join(OsStr::from_bytes(START_SOCKET.to_bytes()));
-        match fs::accessat(CWD, &c_path(&socket)?, Access::EXISTS) {
+    fn waits_for_start(&self, crowd: Option<&Crowd>) -> Result<bool> {
+        let (start, way) = match crowd {
+            Some(crowd) => (crowd.root(), Path::new(self.id())),
+            None => (CWD, self.path.as_path()),
+        };
+        let socket = way.join(OsStr::from_bytes(START_SOCKET.to_bytes()));
+        match fs::accessat(start, &c_path(&socket)?, Access::EXISTS) {
             Ok(()) => Ok(true),
             Err(fault) if fault.errno == Errno::NOENT => Ok(false),
             Err(fault) => Err(at("look for", &socket, fault)),

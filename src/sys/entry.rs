@@ -44,6 +44,17 @@ pub unsafe fn arguments(count: c_int, arguments: *const *const c_char) -> Vec<Os
     (0..usize::try_from(count).unwrap_or(0)).map(string).collect()
 }
 
+/// Whatever the environment asks for, no backtrace is taken: the release has neither names nor tables for unwinding
+/// (scripts/tables.ld), and GCC's library aborts where it finds none. Debug builds have both.
+pub fn take_no_backtraces() {
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        if !cfg!(debug_assertions) && std::env::var_os(name).is_some() {
+            // SAFETY: this is called before anything else, when there is one thread.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+}
+
 /// Opens /dev/null for each of the standard streams that the caller has closed, so that no file of ours gets its
 /// number and is taken for it.
 pub fn open_standard_streams() -> Result<()> {

@@ -7,6 +7,7 @@ use nix::sys::signal::SigSet;
 use rustix::process;
 pub use rustix::process::{Pid, PidfdFlags, Signal, WaitIdOptions, WaitIdStatus};
 
+use super::event::{self, Interest};
 use super::{AsFd, AsRawFd, Call, Errno, FromRawFd, OwnedFd, Result, last_errno};
 
 /// What this process has used of the CPUs.
@@ -106,6 +107,11 @@ pub fn try_wait(pidfd: impl AsFd) -> Result<Option<Exit>> {
         Ok(status) => Ok(status.as_ref().map(Exit::of)),
         Err(errno) => Err(Call::Wait.fault(errno)),
     }
+}
+
+/// Whether the process behind `pidfd`, which may be anybody's, has ended; it need not be reaped.
+pub fn has_ended(pidfd: impl AsFd) -> Result<bool> {
+    event::poll([(pidfd.as_fd(), Interest::Read)], Some(Duration::ZERO)).map(|[ended]| ended)
 }
 
 /// Reaps one ended child, whichever it is; None when there is none.

@@ -1,5 +1,6 @@
 use super::super::{VERSION, record::CgroupPlace};
 use super::*;
+use crate::sys::process;
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -18,7 +19,7 @@ fn living(id: &str) -> Record {
 }
 
 fn status(container: &Container) -> Status {
-    container.status(|_| Ok(false)).unwrap()
+    container.status(None, |_| Ok(false)).unwrap()
 }
 
 fn complete(reservation: Reservation, record: Record) -> Container {
@@ -57,7 +58,7 @@ fn status_follows_from_what_there_is() {
 
     let mut frozen = store.load("web").unwrap();
     frozen.record.cgroup = Some(CgroupPlace::default());
-    assert_eq!(frozen.status(|_| Ok(true)).unwrap(), Status::Paused);
+    assert_eq!(frozen.status(None, |_| Ok(true)).unwrap(), Status::Paused);
 
     let mut other = store.load("web").unwrap();
     other.record.start_time += 1;
@@ -169,4 +170,57 @@ fn paths_become_absolute_as_text() {
     ] {
         assert_eq!(absolute(Path::new(path), || Ok("/here".into())).unwrap(), Path::new(clean), "{path}");
     }
+}
+
+/// The status of a container in a crowd: while its init lives, when that has ended, and when it is reaped. Its root is one whose
+/// records no reboot outlives; `change` gets the record.
+fn in_a_crowd(change: impl FnOnce(&mut Record)) -> [Status; 3] {
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = Store::open(dir.path().join("root"), false);
+    let mut init = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+    let pid = init.id() as i32;
+    let pidfd = process::pidfd_open(process::Pid::from_child(&init)).unwrap();
+    let start_time = life(pid).unwrap().unwrap().start_time;
+    let pid_inode = fs::fstat(&pidfd).unwrap().st_ino;
+    let mut asked = Record { pid, start_time, pid_inode, ..record("web") };
+    change(&mut asked);
+    complete(store.reserve("web").unwrap(), asked);
+    let crowd = store.crowd().unwrap();
+    let status = || store.load_of(&crowd, "web").unwrap().status(Some(&crowd), |_| Ok(false)).unwrap();
+    let living = status();
+    init.kill().unwrap();
+    while !process::has_ended(&pidfd).unwrap() {
+        std::thread::yield_now();
+    }
+    let ended = status();
+    init.wait().unwrap();
+    [living, ended, status()]
+}
+
+#[test]
+fn one_of_a_crowd_is_found_by_its_number_or_in_proc() {
+    use Status::{Running, Stopped};
+    assert_eq!(in_a_crowd(|_| ()), [Running, Stopped, Stopped]);
+    assert_eq!(in_a_crowd(|record| record.pid_inode = 0), [Running, Stopped, Stopped], "an older record");
+    assert_eq!(
+        in_a_crowd(|record| record.pid_inode += 1),
+        [Running, Stopped, Stopped],
+        "/proc has the last word"
+    );
+    let another = |record: &mut Record| (record.pid_inode, record.start_time) = (1, 1);
+    assert_eq!(in_a_crowd(another), [Stopped; 3]);
+    let straight = |record: &mut Record| record.straight = true;
+    assert_eq!(in_a_crowd(straight), [Running, Stopped, Stopped]);
+}
+
+#[test]
+fn numbers_are_not_believed_where_records_outlive_the_machine() {
+    let shared = tempfile::tempdir_in("/dev/shm").unwrap();
+    let pid_inode = fs::fstat(process::pidfd_open(process::own_pid()).unwrap()).unwrap().st_ino;
+    let own = Record { pid_inode, ..living("web") };
+    let sees = |root: &Path| Store::open(root.to_owned(), false).crowd().unwrap().sees(&own).unwrap();
+    assert!(!sees(Path::new("/sys")));
+    // Kernels before 6.9 give processes no number.
+    let pidfs = fs::file_system(process::pidfd_open(process::own_pid()).unwrap()).unwrap() == 0x5049_4446;
+    assert_eq!(sees(shared.path()), pidfs);
 }
