@@ -217,6 +217,7 @@ fn every_verb_works_in_a_user_s_own_store() {
     person.shell("ada", "stat -c %u:%a /srv/f; cat /srv/source").ok().assert_stdout("7:600\nput");
     person.verb("diff").args(["ada", "ada"]).ok();
     person.verb("branch").args(["ada", "eve"]).ok();
+    person.shell("eve", "true").ok();
     person.verb("undo").args(["eve", "1"]).ok();
     // An image is root's, too; a tree is the same state again.
     let archive = person.path("archive");
@@ -242,6 +243,11 @@ fn every_verb_works_in_a_user_s_own_store() {
     person.verb("gc").args(["--limit", "1"]).fails();
     person.verb("verify").ok().assert_stdout_contains(", 0 removed");
     person.verb("explain").args(["ada", "-c", "cat /tmp/j"]).ok();
+    // Commands have no cgroup of their own here, so only their time can be bounded.
+    person.verb("policy").args(["--pids", "50"]).ok();
+    person.shell("ada", "echo bounded").fails().assert_says("session policy --memory none");
+    person.verb("policy").args(["--pids", "none", "--time", "500ms"]).ok();
+    person.shell("ada", "sleep 60").output().assert_code(124);
     // Nobody else works on these layers, and root neither.
     Sessions::at(person.sessions.store()).verb("verify").fails().assert_says("belongs to");
 }
@@ -344,7 +350,7 @@ fn with_one_id_only_others_are_refused_and_results_stand_apart() {
     root.shell("ada", text).ok();
     root.shell("ada", "echo whole").ok();
     assert_eq!(root.acts("ada")[1..], ["run", "undo", "run", "run"]);
-    root.verb("undo").args(["ada", "3"]).ok();
+    root.verb("undo").args(["ada", "2"]).ok();
     root.shell("ada", "echo whole > /srv/w").ok();
     root.verb("backup").arg(&back).arg("ada").ok();
     std::fs::set_permissions(&back, PermissionsExt::from_mode(0o644)).expect("open the backup");

@@ -74,6 +74,10 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    pub fn need_a_cgroup(&self) -> bool {
+        self.memory.is_some() || self.pids.is_some() || self.cpus.is_some()
+    }
+
     /// How long a command may take of which somebody has asked the same.
     pub fn time(&self, asked: Option<Duration>) -> Option<Duration> {
         self.time.map(Duration::from_millis).into_iter().chain(asked).min()

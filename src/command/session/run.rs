@@ -188,6 +188,9 @@ fn killed(slow: bool) -> Report {
     Report { code: if slow { 124 } else { 137 }, killed: true, left: 0, context: None }
 }
 
+const BOUNDS_WITHOUT_ROOT: &str = "the store bounds memory, processes or CPUs, for which a command needs a cgroup of its \
+     own (\"session policy --memory none --pids none --cpus none\" takes that back)";
+
 /// Brings the container up, follows it to its end and removes it; says also what it has not had enough of.
 fn contain(
     global: &Global,
@@ -213,7 +216,10 @@ fn contain(
     let birth = birth::bring_up(&request, containers, &mut blueprint, config, &mut room);
     fs::dup_inheritable(crate::sys::AsFd::as_fd(&nothing()?), 0)?;
     drop(theirs);
-    let birth = birth?;
+    let birth = birth.map_err(|error| match is_confined() && manner.bounds.need_a_cgroup() {
+        true => error.context(BOUNDS_WITHOUT_ROOT),
+        false => error,
+    })?;
     birth.launch.until_silent().map_err(|error| birth.diagnose(error))?;
     let pidfd = crate::sys::borrow(crate::sys::AsRawFd::as_raw_fd(&birth.launch.pidfd));
     let container = birth.settle()?;
