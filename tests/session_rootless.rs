@@ -432,7 +432,7 @@ fn a_user_needs_no_flag_to_have_sessions() {
         "1"
     );
     person.ok("test -d data/deja/sessions/layers");
-    assert_eq!(person.ok("mount | grep -c deja || true"), "0");
+    assert_eq!(person.ok("mount -t overlay | grep -c deja || true"), "0");
     assert_eq!(
         person
             .ok("ls -A /run/user/1000/deja .local/share/deja/sessions/containers | grep -c session || true"),
