@@ -434,8 +434,9 @@ fn a_user_needs_no_flag_to_have_sessions() {
     person.ok("test -d data/deja/sessions/layers");
     assert_eq!(person.ok("mount -t overlay | grep -c deja || true"), "0");
     assert_eq!(
-        person
-            .ok("ls -A /run/user/1000/deja .local/share/deja/sessions/containers | grep -c session || true"),
+        person.ok(
+            "ls -A /run/user/1000/deja .local/share/deja/sessions/containers | grep -c ^session- || true"
+        ),
         "0"
     );
 }
