@@ -124,6 +124,9 @@ fn mounts_come_back() {
     std::os::unix::fs::symlink("/srv/real", bundle.rootfs().join("link")).unwrap();
     let outer = bundle.file("outer");
     fs::create_dir_all(outer.join("inner")).unwrap();
+    fs::create_dir_all(outer.join("hidden")).unwrap();
+    fs::write(outer.join("hidden/word"), "nobody's\n").unwrap();
+    fs::write(outer.join("secret"), "nobody's\n").unwrap();
     fs::create_dir_all(bundle.file("other")).unwrap();
     fs::write(outer.join("file"), "outer\n").unwrap();
     fs::write(bundle.file("other/file"), "other\n").unwrap();
@@ -144,6 +147,8 @@ fn mounts_come_back() {
     let bundle = bundle
         .set("/linux/devices", json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 5}]))
         .set("/linux/resources/devices", json!([{"allow": true, "access": "rwm"}]))
+        .set("/linux/maskedPaths/-", json!("/srv/real/data/hidden"))
+        .set("/linux/maskedPaths/-", json!("/srv/real/data/secret"))
         .set("/root/readonly", json!(true));
     let leaks = Leaks::snapshot(&bundle);
     let first = bundle.create();
@@ -156,7 +161,8 @@ fn mounts_come_back() {
     assert_eq!(mounts(&second), before);
     let reads = "cat /link/data/file /link/data/inner/file /etc/motd /tmp/below/file; \
                  cat /srv/directory/file /srv/file; head -c 3 /dev/mine | wc -c; \
-                 cat /proc/keys; ls /proc/acpi; touch /link/data/x 2>&1; touch /x 2>&1; touch /tmp/below/y";
+                 cat /proc/keys; ls /proc/acpi; \
+                 ls /link/data/hidden; cat /link/data/secret; touch /link/data/x 2>&1; touch /x 2>&1; touch /tmp/below/y";
     let seen = second.exec(&["sh", "-c", reads]).stdout();
     let expected = "outer\nother\nsingle\nother\nother\nsingle\n3\ntouch: /link/data/x: Read-only file system\n\
                     touch: /x: Read-only file system\n";

@@ -24,14 +24,19 @@ fn succeeds(script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// podman with deja, and a storage and state of its own.
+/// podman with a runtime, usually deja, and a storage and state of its own.
 struct Podman {
     directory: tempfile::TempDir,
     deja: PathBuf,
+    runtime: &'static str,
 }
 
 impl Podman {
     fn new() -> Self {
+        Self::with("deja")
+    }
+
+    fn with(runtime: &'static str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         // podman asks for a runtime of the same name when it imports a checkpoint.
         let deja = directory.path().join("deja");
@@ -42,7 +47,7 @@ impl Podman {
             deja.to_string_lossy()
         );
         std::fs::write(directory.path().join("containers.conf"), settings).expect("write containers.conf");
-        let podman = Self { directory, deja };
+        let podman = Self { directory, deja, runtime };
         let import = format!("tar -C {} -c . | {} import -q - {IMAGE}", rootfs().display(), podman.words());
         succeeds(&import);
         podman
@@ -52,7 +57,8 @@ impl Podman {
         let place = self.directory.path().display();
         format!(
             "env CONTAINERS_CONF_OVERRIDE={place}/containers.conf podman --root {place}/root --runroot {place}/run \
-             --tmpdir {place}/tmp --runtime deja --cgroup-manager cgroupfs --events-backend none"
+             --tmpdir {place}/tmp --runtime {} --cgroup-manager cgroupfs --events-backend none",
+            self.runtime
         )
     }
 
@@ -229,10 +235,7 @@ fn bundle_of(spec: &Path, directory: &Path) {
     std::fs::write(directory.join("config.json"), spec.to_string()).expect("write config.json");
 }
 
-#[test]
-fn an_archive_of_podman_s_goes_on_under_deja_alone() {
-    requires!(vm, criu, tool "podman");
-    let podman = Podman::new();
+fn goes_on_under_deja_alone(podman: &Podman) {
     podman.run("one");
     podman.ok("exec one sh -c 'echo new >/written && rm /etc/passwd'");
     let id = podman.ok("inspect --format '{{.Id}}' one");
@@ -256,6 +259,18 @@ fn an_archive_of_podman_s_goes_on_under_deja_alone() {
         "new\ngone"
     );
     succeeds(&format!("{deja} delete --force {id}"));
+}
+
+#[test]
+fn an_archive_of_podman_s_goes_on_under_deja_alone() {
+    requires!(vm, criu, tool "podman");
+    goes_on_under_deja_alone(&Podman::new());
+}
+
+#[test]
+fn an_archive_that_podman_has_made_with_runc_goes_on_under_deja_alone() {
+    requires!(vm, criu, tool "podman", tool "runc");
+    goes_on_under_deja_alone(&Podman::with("runc"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct Outside {
     pub name: String,
 }
 
-/// The name under which every masked file is kept, as runc does.
+/// The name under which every masked file is kept, as runc does. crun gives each its own place for a name.
 pub const MASKED: &str = "/dev/null";
 
 /// What the config says about the container's mounts.
@@ -94,7 +94,9 @@ fn is_foreign(mount: &Mounted, all: &[Mounted], intended: &Intended) -> bool {
     if !KNOWN.contains(&mount.kind.as_str()) {
         return true;
     }
-    if intended.made.contains(&mount.point) {
+    // A masked directory below a bind mount is not a part of what is bound, which would show what it hides.
+    let hides = mount.kind == "tmpfs" && intended.masked.contains(&mount.point);
+    if hides || intended.made.contains(&mount.point) {
         return false;
     }
     if intended.binds.iter().any(|bind| bind.covers(&mount.point)) {
@@ -119,7 +121,7 @@ impl Bind {
 
 /// The path of the host that `name` stands for; None: nothing in the config does.
 pub fn source(name: &str, intended: &Intended, cgroup: Option<&str>) -> Option<String> {
-    if name == MASKED {
+    if name == MASKED || intended.masked.iter().any(|masked| masked == name) {
         return Some(MASKED.to_owned());
     }
     // The last one is on top.
@@ -155,6 +157,8 @@ mod tests {
 109 100 8:1 /srv/data /data rw master:1 - ext4 /dev/sda1 rw
 110 109 0:70 / /data/run\\040time rw - tmpfs tmpfs rw
 111 100 0:71 / /tmp rw - tmpfs tmpfs rw
+116 109 0:74 / /data/hidden ro - tmpfs tmpfs ro
+117 109 0:6 /null /data/secret rw - devtmpfs udev rw
 112 100 0:72 /x/secret /run/secret rw - tmpfs tmpfs rw
 113 111 0:71 /a /tmp/b rw - tmpfs tmpfs rw
 114 102 0:53 /0 /dev/console rw - devpts devpts rw
@@ -169,7 +173,7 @@ mod tests {
         Intended {
             binds: vec![bind("/data", "/srv/data", true), bind("/dev/shm", "/shm", false)],
             made: vec!["/tmp".into(), "/proc".into()],
-            masked: vec!["/proc/kcore".into(), "/proc/acpi".into()],
+            masked: ["/proc/kcore", "/proc/acpi", "/data/hidden", "/data/secret"].map(String::from).to_vec(),
             own_cgroups: true,
         }
     }
@@ -186,6 +190,7 @@ mod tests {
                 ("/proc/kcore", "/dev/null"),
                 ("/data", "/data"),
                 ("/data/run time", "/data/run time"),
+                ("/data/secret", "/dev/null"),
                 ("/run/secret", "/run/secret"),
                 ("/dev/shm", "/dev/shm"),
             ]
@@ -204,6 +209,7 @@ mod tests {
             ("/dev/shm", Some("/shm")),
             ("/dev/shm/x", Some("/dev/shm/x")),
             ("/dev/null", Some("/dev/null")),
+            ("/data/secret", Some("/dev/null")),
             ("/sys/fs/cgroup", Some("/cg")),
             ("/run/secret", None),
         ] {

@@ -219,7 +219,7 @@ impl Drop for Searchable<'_> {
 /// Without a manifest nobody knows which names an image asks for; one too many does no harm.
 fn everything(intended: &Intended) -> Vec<String> {
     let binds = intended.binds.iter().map(|bind| bind.destination.clone());
-    binds.chain(["/dev/null".to_owned()]).collect()
+    binds.chain(intended.masked.iter().cloned()).chain(["/dev/null".to_owned()]).collect()
 }
 
 /// What the container lives in, made before it. Dropped, it is gone again.
