@@ -46,10 +46,12 @@ static_build() {
 }
 
 # What the program gets beside that, and tests do not: no tables for unwinding, which a test that fails does; and names that tell
-# every type, so that scripts/layout.ld means one instance of a generic function and not all of them.
+# every type, so that scripts/layout.ld means one instance of a generic function and not all of them. A function that is marked
+# as worth copying into its callers is copied no more readily than any other: by itself `opt-level = "s"` makes an exception
+# for them that takes a fortieth of the program.
 program_build() {
     static_build
-    RUSTFLAGS+=" -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$here/scripts/tables.ld"
+    RUSTFLAGS+=" -C symbol-mangling-version=v0 -C link-arg=-Wl,-T,$here/scripts/tables.ld -C llvm-args=-inlinehint-threshold=50"
 }
 
 # True when programs can be built for target $1.
