@@ -3,7 +3,7 @@ the virtual machine.
 
 usage: measure.py DEJA ROOTFS PLAN RESULT
 PLAN is JSON: {"runs", "settle", "window", "cases": [{"name", "scenario", "entitled": {container: part}}],
-"modes": [{"name", "flags": [...] or null for no deja fair run at all}], "recordings": DIRECTORY,
+"modes": [{"name", "flags": [...] or null for no deja fair run at all, "settles", "plotted"}], "recordings": DIRECTORY,
 "reactions": how often to measure how soon weights follow arrivals, exits and updates}.
 RESULT becomes a list of {"case", "mode", "run", "worst", "jain", "used", "writes"}, after one {"reactions"}.
 """
@@ -83,7 +83,7 @@ class Case:
                 return int(file.readline().split()[1]) / 1e6
         return {container["name"]: one(container["name"]) for container in self.containers}
 
-    def measure(self, mode, settle, window, recording):
+    def measure(self, mode, settle, window, recording=None):
         daemon = None
         if mode["flags"] is not None:
             words = [DEJA, "--root", self.root, "fair", "run", *mode["flags"]]
@@ -192,14 +192,16 @@ def main():
         with Case(case) as running:
             for run in range(plan["runs"]):
                 for mode in plan["modes"]:
-                    recording = None
-                    if run == 0 and mode["flags"] is not None and plan.get("recordings"):
-                        recording = os.path.join(plan["recordings"], f"{case['name']}-{mode['name']}.jsonl")
-                    result = running.measure(mode, plan["settle"], plan["window"], recording)
+                    result = running.measure(mode, plan["settle"], plan["window"])
                     result.update(case=case["name"], mode=mode["name"], run=run)
                     results.append(result)
                     print(f"{case['name']:14} {mode['name']:14} {result['worst'] * 100:6.2f} %  "
                           f"Jain {result['jain']:.4f}  {result['used']:.2f} CPUs  {result['writes']} writes", flush=True)
+            # A recording costs a sample with everybody in it four times a second, which no figure shall have in it.
+            for mode in plan["modes"] if case["plotted"] else []:
+                if mode.get("plotted"):
+                    recording = os.path.join(plan["recordings"], f"{case['name']}-{mode['name']}.jsonl")
+                    running.measure(mode, plan["settle"], plan["window"], recording)
         with open(sys.argv[4], "w") as file:
             json.dump(results, file)
 

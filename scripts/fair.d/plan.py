@@ -2,6 +2,7 @@
 what the simulator's reference says.
 
 usage: plan.py DEJA RUNS SETTLE WINDOW REACTIONS RECORDINGS SCENARIO...
+Where RECORDINGS is empty, nothing is recorded.
 """
 import json
 import pathlib
@@ -11,12 +12,13 @@ import tempfile
 
 deja, runs, settle, window, reactions, recordings, *paths = sys.argv[1:]
 CPUS = 2
+PLOTTED = ("threads-1-16", "tenants-5-1")
 modes = [
     {"name": "nothing", "flags": None, "settles": False},
-    {"name": "wfq", "flags": []},
+    {"name": "wfq", "flags": [], "plotted": True},
     {"name": "quota", "flags": ["--policy", "quota"]},
     {"name": "per cpu: static", "flags": ["--policy", "static", "--emulate-per-cpu"], "settles": False},
-    {"name": "per cpu: wfq", "flags": ["--emulate-per-cpu"]},
+    {"name": "per cpu: wfq", "flags": ["--emulate-per-cpu"], "plotted": True},
 ]
 
 
@@ -43,7 +45,8 @@ def case(path):
     # Of very many containers each has too little for its own error to mean anything in so short a time.
     few = len(parts) <= 12
     judged = {name: name if few else name.rsplit("-", 1)[0] for name in parts}
-    return {"name": path.stem, "scenario": scenario, "entitled": parts, "judged": judged}
+    plotted = bool(recordings) and path.stem in PLOTTED
+    return {"name": path.stem, "scenario": scenario, "entitled": parts, "judged": judged, "plotted": plotted}
 
 
 plan = {"runs": int(runs), "settle": float(settle), "window": float(window), "recordings": recordings, "modes": modes,
