@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{Bundle, Container, Running, eventually, requires};
+use support::{Bundle, Container, Disk, Running, eventually, requires};
 
 /// Containers with a parent cgroup of their own, so that several of these can be shared out at a time.
 struct Class {
@@ -306,6 +306,38 @@ fn memory_is_reserved_limited_and_given_back() {
     end(daemon);
     let values = ["memory.min", "memory.high", "memory.max"].map(|file| class.read("web", file));
     assert_eq!(values, ["0", "max", "max"]);
+}
+
+/// What was read once and nobody reads again goes back to the machine; nobody runs out of memory for that.
+#[test]
+fn memory_that_nobody_misses_is_taken_back() {
+    requires!(vm, cgroup "cpu", cgroup "memory");
+    let bundle = Bundle::new();
+    let disk = Disk::new(bundle.path());
+    let place = json!({"destination": "/disk", "type": "bind", "source": disk.shown(), "options": ["bind"]});
+    let class = Class { bundle: bundle.mount(place) };
+    let fill = "dd if=/dev/zero of=/disk/file bs=1M count=48 && sync && touch /disk/ready; exec sleep 100000";
+    let said = [("squeeze", "true"), ("memory-reservation", "24M")];
+    let web = class.start("web", &said, fill);
+    eventually("the file to be written", || {
+        web.exec(&["test", "-e", "/disk/ready"]).status.success().then_some(())
+    });
+    let size = || class.read("web", "memory.current").parse::<u64>().expect("a number");
+    let before = size();
+    assert!(before > 48 << 20, "{before} bytes with the file");
+
+    let daemon = class.daemon(&[]);
+    let taken = eventually("memory to be taken back twice", || {
+        let bytes =
+            |event: &Value| (event["event"] == "squeezed").then(|| event["bytes"].as_u64().expect("bytes"));
+        let all: Vec<u64> = events(&daemon).iter().filter_map(bytes).collect();
+        (all.len() >= 2).then(|| all.iter().sum::<u64>())
+    });
+    assert!(size() <= before - taken / 2, "{taken} bytes were taken, and {} of {before} are left", size());
+    assert!(size() >= 24 << 20, "what is reserved stays");
+    assert!(class.read("web", "memory.events").contains("oom_kill 0"));
+    end(daemon);
+    drop(web);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Reading what a cgroup has used and what it waits for, with as few system calls as possible.
 //!
-//! Everything that is read again stays open. A cgroup that does nothing costs one read; its pressure is looked
-//! at now and then only. Threads are what costs most, so they are looked at once a second, and only where one
+//! Everything that is read again stays open. A cgroup that does nothing is not read at all while its parent has used no more
+//! than those that are; its pressure is looked at now and then only. Threads are what costs most, so they are looked at once a second, and only where one
 //! of them can have been running or waiting all the time. A cgroup that vanishes while it is read is no error, and a file that is not there or
 //! switched off (PSI, schedstat, the cpu controller) is a fact that is not known.
 
@@ -25,6 +25,10 @@ const MUCH_US: u64 = 50_000;
 
 /// So many readings that say the same make a leaf one that sleeps.
 const ASLEEP: u32 = 4;
+
+/// What sleepers may use together before somebody looks who it was, and microseconds until somebody looks anyway.
+const UNSEEN_US: i64 = 5_000;
+const NAP_US: u64 = 8_000_000;
 
 /// With more threads than this, pressure has to do.
 const MANY_THREADS: usize = 2000;
@@ -129,14 +133,20 @@ impl Probe {
         self.memory_waited_us = waited.unwrap_or(0);
     }
 
-    /// The counters as they stand; None: the cgroup is gone. One that has slept for some time is passed over
-    /// for a second; when it turns out to have run meanwhile, `woke` says so.
+    /// Whether it has done nothing for some time, and need not be read at every sample.
+    pub fn sleeps(&self) -> bool {
+        self.last.quiet >= ASLEEP
+    }
+
+    /// The counters as they stood when somebody looked last.
+    pub fn remembered(&self, key: Key) -> Reading {
+        self.reading(key, None)
+    }
+
+    /// The counters as they stand; None: the cgroup is gone. When one that slept turns out to have run since it was read
+    /// last, `woke` says so.
     pub fn read(&mut self, key: Key, at_us: u64) -> Option<Reading> {
         let before = self.last;
-        self.woke = false;
-        if before.quiet >= ASLEEP && at_us < before.at_us + LOOK_US {
-            return Some(self.reading(key, None));
-        }
         let (used_us, throttled) = self.stat.read(|text| {
             Some((number_of(text, "usage_usec")?, number_of(text, "nr_throttled").unwrap_or(0)))
         })?;
@@ -228,12 +238,22 @@ impl Watched {
     }
 }
 
-/// All that compete below one cgroup: how much of the time somebody of them waited.
+/// All that compete below one cgroup: how much of the time somebody of them waited, and whether somebody ran whom
+/// nobody looked at.
 pub struct Crowd {
     pressure: Option<Gauge>,
     at_us: u64,
     waited_us: u64,
     part: f64,
+    usage: Option<Gauge>,
+    looked: Option<Looked>,
+}
+
+/// When somebody looked at everybody, and what was used beyond what they had used: by those who are gone, and by others.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    at_us: u64,
+    beyond_us: i64,
 }
 
 impl Crowd {
@@ -243,7 +263,8 @@ impl Crowd {
 
     pub fn open(parent: &Cgroup) -> Result<Self> {
         let pressure = Gauge::open(parent, c"cpu.pressure")?;
-        Ok(Self { pressure, at_us: 0, waited_us: 0, part: 1.0 })
+        let usage = Gauge::open(parent, c"cpu.stat")?;
+        Ok(Self { pressure, at_us: 0, waited_us: 0, part: 1.0, usage, looked: None })
     }
 
     /// Since this was asked last.
@@ -256,6 +277,29 @@ impl Crowd {
         let before = std::mem::replace(&mut self.part, part);
         (self.at_us, self.waited_us) = (at_us, waited_us);
         before < Self::LITTLE && part > Self::MUCH
+    }
+
+    /// Everything below the parent, since it was made.
+    pub fn used_us(&self) -> Option<u64> {
+        self.usage.as_ref()?.read(|text| number_of(text, "usage_usec"))
+    }
+
+    /// Whether sleepers have to be read: somebody of them must have run, or nobody has looked for long. `all_us` is what
+    /// everything below the parent has used, `known_us` what its children are known to have used.
+    pub fn has_to_look(&self, at_us: u64, all_us: Option<u64>, known_us: u64) -> bool {
+        let since = |looked: Looked| Some((at_us.checked_sub(looked.at_us)?, looked.beyond_us));
+        let Some((since, beyond_us)) = self.looked.and_then(since) else { return true };
+        let unseen = all_us.is_none_or(|all_us| all_us as i64 - known_us as i64 - beyond_us > UNSEEN_US);
+        since >= if unseen { LOOK_US } else { NAP_US }
+    }
+
+    pub fn looked(&mut self, at_us: u64, all_us: Option<u64>, known_us: u64) {
+        self.looked = Some(Looked { at_us, beyond_us: all_us.unwrap_or(0) as i64 - known_us as i64 });
+    }
+
+    /// Somebody came or went.
+    pub fn forget(&mut self) {
+        self.looked = None;
     }
 }
 

@@ -140,23 +140,56 @@ fn frozen_and_throttled_is_seen() {
 }
 
 #[test]
-fn whoever_sleeps_is_passed_over_for_a_second_and_says_when_it_woke() {
+fn whoever_sleeps_says_so_and_whether_it_woke() {
     let fake = Fake::new();
     fake.waited(0);
     let mut probe = fake.probe();
     let quarter = SECOND / 4;
-    for turn in 1..=ASLEEP + 1 {
+    for turn in 1..=ASLEEP {
+        assert!(!probe.sleeps());
         probe.read(1, u64::from(turn) * quarter).unwrap();
     }
-    let at_us = u64::from(ASLEEP + 1) * quarter;
+    let at_us = u64::from(ASLEEP) * quarter;
     fake.used(SECOND);
-    assert_eq!(probe.read(1, at_us + quarter).unwrap().used_us, 0, "nobody looked");
-    assert!(!probe.woke);
+    assert!(probe.sleeps());
+    assert_eq!(probe.remembered(1).used_us, 0, "nobody looked");
     assert_eq!(probe.read(1, at_us + SECOND).unwrap().used_us, SECOND);
-    assert!(probe.woke);
+    assert!(probe.woke && !probe.sleeps());
     fake.used(SECOND + 5);
     assert_eq!(probe.read(1, at_us + SECOND + quarter).unwrap().used_us, SECOND + 5);
     assert!(!probe.woke);
+}
+
+/// Their parent has used what they have, and what others did before.
+#[test]
+fn sleepers_are_looked_at_when_one_of_them_must_have_run() {
+    let fake = Fake::new();
+    let mut crowd = Crowd::open(&Cgroup::stand_in(fake.path())).unwrap();
+    let others = 7 * SECOND;
+    let mut at = |ms: u64, all_us: u64, known_us: u64, expected: bool| {
+        fake.used(others + all_us);
+        let all = crowd.used_us();
+        assert_eq!(crowd.has_to_look(ms * 1000, all, known_us), expected, "after {ms} ms");
+        if expected {
+            // Whoever looks knows.
+            crowd.looked(ms * 1000, all, all_us);
+        }
+    };
+    at(1000, SECOND, SECOND, true);
+    at(2000, 2 * SECOND, 2 * SECOND, false);
+    at(3000, 3 * SECOND, 3 * SECOND - 4_000, false);
+    at(3100, 3 * SECOND + 9_000, 3 * SECOND, true);
+    // Not every time where others run whom nobody tunes.
+    at(3600, 3 * SECOND + 99_000, 3 * SECOND, false);
+    at(4100, 3 * SECOND + 99_000, 3 * SECOND, true);
+    at(12_000, 3 * SECOND + 99_000, 3 * SECOND + 99_000, false);
+    at(12_100, 3 * SECOND + 99_000, 3 * SECOND + 99_000, true);
+    // A clock that goes back.
+    at(100, 3 * SECOND + 99_000, 3 * SECOND + 99_000, true);
+    crowd.forget();
+    assert!(crowd.has_to_look(100_000, Some(0), 0));
+    crowd.looked(100_000, None, 0);
+    assert!(crowd.has_to_look(101_000_000, None, 0), "where nobody knows what all have used");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::base::{Journal, Tidings};
 use super::controller::Controller;
 use super::meaning::Meaning;
-use super::meter::Sample;
+use super::meter::{Reading, Sample};
 use super::model::{Groups, Key};
 use super::policy::{Acting, Policy, Setting};
 use super::sample::Crowd;
@@ -199,6 +199,7 @@ impl Tuner {
         siblings.controller.join(tuned.member(key));
         siblings.controller.found(key, Some(tuned.written));
         siblings.tuned.insert(key, tuned);
+        siblings.crowd.forget();
         self.journal_is_stale = true;
         Ok((key, event))
     }
@@ -227,6 +228,7 @@ impl Tuner {
         let home = self.homes.remove(&key)?;
         let siblings = self.siblings.get_mut(&home)?;
         siblings.controller.leave(key);
+        siblings.crowd.forget();
         let mut tuned = siblings.tuned.remove(&key)?;
         tuned.probe.refresh();
         if tuned.probe.populated && !self.options.watch_only {
@@ -386,16 +388,7 @@ impl Siblings {
             self.controller.disregard();
         }
         (self.at_us, self.turn) = (at_us, self.turn + 1);
-        let mut readings = Vec::with_capacity(self.tuned.len());
-        for (key, tuned) in &mut self.tuned {
-            match tuned.probe.read(*key, at_us) {
-                Some(reading) => readings.push(reading),
-                None => gone.push(*key),
-            }
-            if tuned.probe.woke {
-                self.controller.disregard();
-            }
-        }
+        let readings = self.read(at_us, gone);
         let writes = self.controller.step(Sample { at_us, readings });
         self.pace = self.controller.pace();
         self.count(elapsed);
@@ -407,6 +400,31 @@ impl Siblings {
             self.tuned.values_mut().for_each(|tuned| events.extend(tuned.squeeze(at_us)));
         }
         events.extend(self.news());
+    }
+
+    /// Of those who sleep what was read last, unless somebody of them must have run since.
+    fn read(&mut self, at_us: u64, gone: &mut Vec<Key>) -> Vec<Reading> {
+        let known = |readings: &[Reading]| readings.iter().map(|reading| reading.used_us).sum();
+        let all_us = self.crowd.used_us();
+        let (asleep, awake): (Vec<_>, Vec<_>) =
+            self.tuned.iter_mut().partition(|(_, tuned)| tuned.probe.sleeps());
+        let mut read = |(key, tuned): (&Key, &mut Tuned)| {
+            let reading = tuned.probe.read(*key, at_us);
+            gone.extend(reading.is_none().then_some(*key));
+            if tuned.probe.woke {
+                self.controller.disregard();
+            }
+            reading
+        };
+        let mut readings: Vec<Reading> = awake.into_iter().filter_map(&mut read).collect();
+        let count = readings.len();
+        readings.extend(asleep.iter().map(|(key, tuned)| tuned.probe.remembered(**key)));
+        if self.crowd.has_to_look(at_us, all_us, known(&readings)) {
+            readings.truncate(count);
+            readings.extend(asleep.into_iter().filter_map(&mut read));
+            self.crowd.looked(at_us, all_us, known(&readings));
+        }
+        readings
     }
 
     /// Whether others have weights beside ours. Below the root there always are some.
