@@ -89,24 +89,27 @@ pub fn key(state: &Id, facts: &[Fact]) -> Id {
     hasher.finish()
 }
 
-/// The first fact in which two commands differ, with what each says.
-pub fn difference(ours: &[Fact], theirs: &[Fact]) -> Option<(String, String, String)> {
-    let missing = || "nothing".to_owned();
+/// The facts in which two commands differ, with what each says, in the order in which they count.
+pub fn differences(ours: &[Fact], theirs: &[Fact]) -> Vec<(String, String, String)> {
     let mut names: Vec<&String> = Vec::new();
     for (name, _) in ours.iter().chain(theirs) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names.into_iter().find_map(|name| {
+    let mut found = Vec::new();
+    for name in names {
         let values = |facts: &[Fact]| -> Vec<String> {
             facts.iter().filter(|fact| fact.0 == *name).map(|fact| fact.1.clone()).collect()
         };
         let (ours, theirs) = (values(ours), values(theirs));
-        let place = (0..ours.len().max(theirs.len())).find(|place| ours.get(*place) != theirs.get(*place))?;
-        let value = |list: &[String]| list.get(place).map_or_else(missing, |value| format!("{value:?}"));
-        Some((name.clone(), value(&ours), value(&theirs)))
-    })
+        let said = |list: &[String], place: usize| {
+            list.get(place).map_or_else(|| "nothing".to_owned(), |value| format!("{value:?}"))
+        };
+        let places = (0..ours.len().max(theirs.len())).filter(|place| ours.get(*place) != theirs.get(*place));
+        found.extend(places.map(|place| (name.clone(), said(&ours, place), said(&theirs, place))));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -160,11 +163,11 @@ mod tests {
     #[test]
     fn the_first_difference_is_named() {
         let (one, other) = (command(&["cc", "a.c"]), command(&["cc", "b.c", "-O2"]));
-        let told = difference(&one.facts(), &other.facts()).unwrap();
-        assert_eq!(told, ("argument".to_owned(), "\"a.c\"".to_owned(), "\"b.c\"".to_owned()));
-        let longer = difference(&command(&["cc"]).facts(), &command(&["cc", "x"]).facts()).unwrap();
-        assert_eq!(longer.1, "nothing");
-        assert_eq!(difference(&one.facts(), &one.facts()), None);
+        let told = differences(&one.facts(), &other.facts());
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0], ("argument".to_owned(), "\"a.c\"".to_owned(), "\"b.c\"".to_owned()));
+        assert_eq!(told[1].1, "nothing");
+        assert_eq!(differences(&one.facts(), &one.facts()), []);
     }
 
     #[test]

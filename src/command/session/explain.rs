@@ -96,8 +96,10 @@ fn reason(store: &Store, state: &Id, facts: &[Fact]) -> Result<String> {
         }
     }
     let similar = |head: &&Head| head.from == *state && name(&head.facts) == name(facts);
-    let other = heads.iter().filter(similar).find_map(|head| key::difference(facts, &head.facts));
-    Ok(match (nearest, other) {
+    let differences = heads.iter().filter(similar).map(|head| key::differences(facts, &head.facts));
+    // Of those that differ in as little the most recent.
+    let closest = differences.filter(|facts| !facts.is_empty()).min_by_key(Vec::len);
+    Ok(match (nearest, closest.and_then(|facts| facts.into_iter().next())) {
         (Some((_, sentence)), _) => sentence,
         (None, Some((fact, ours, theirs))) => {
             format!("from this state it ran with another {fact}: {theirs}, and not {ours}")
