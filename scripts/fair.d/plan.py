@@ -15,7 +15,7 @@ CPUS = 2
 PLOTTED = ("threads-1-16", "tenants-5-1")
 modes = [
     {"name": "nothing", "flags": None, "settles": False},
-    {"name": "wfq", "flags": [], "plotted": True},
+    {"name": "wfq", "flags": []},
     {"name": "quota", "flags": ["--policy", "quota"]},
     {"name": "per cpu: static", "flags": ["--policy", "static", "--emulate-per-cpu"], "settles": False},
     {"name": "per cpu: wfq", "flags": ["--emulate-per-cpu"], "plotted": True},
