@@ -11,7 +11,7 @@
 //! `tests/tidy.rs` reads this table; an import that is not listed fails the build's tests.
 //! ```text
 //! main      -> cli command error log sys
-//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor plot spec error removal sys tar time log trial
+//! command   -> cli container launch cgroup systemd rdt hook fair checkpoint session oci doctor plot regex spec error removal sys tar time log trial
 //! launch    -> cgroup hook spec error sys
 //! rdt       -> spec error sys
 //! session   -> oci error plot removal sys tar time trial
@@ -23,6 +23,7 @@
 //! oci       -> sys tar
 //! tar       -> removal sys
 //! plot      ->
+//! regex     ->
 //! cgroup    -> spec error sys
 //! container -> error removal sys
 //! spec      -> error
@@ -61,6 +62,7 @@ pub mod log;
 pub mod oci;
 pub mod plot;
 pub mod rdt;
+pub mod regex;
 pub mod removal;
 pub mod session;
 pub mod spec;

@@ -53,8 +53,8 @@ use crate::cgroup::{Cgroup, Freezers, Mount};
 use crate::cli::{Global, Invocation, Switch, Verb};
 use crate::container::{self, CgroupPlace, Container, Crowd, Status, Store};
 use crate::error::Failure;
+use crate::regex::Regex;
 use crate::sys::process::{self, effective_uid};
-use crate::sys::regex::Regex;
 use crate::systemd::Manager;
 
 /// Does what the command line, which was `arguments`, says; gives the exit code.
@@ -213,11 +213,9 @@ fn selected(store: &Store, id: &str, regex: bool) -> Result<Vec<String>> {
     if !regex {
         return Ok(vec![id.to_owned()]);
     }
-    let pattern = CString::new(id).context("the regular expression")?;
-    let regex = Regex::new(&pattern)
+    let regex = Regex::new(id)
         .map_err(|reason| Failure::usage(format!("invalid regular expression {id:?}: {reason}")))?;
-    let matches = |id: &String| CString::new(id.as_str()).is_ok_and(|id| regex.is_match(&id));
-    Ok(store.list()?.unwrap_or_default().into_iter().filter(matches).collect())
+    Ok(store.list()?.unwrap_or_default().into_iter().filter(|id| regex.is_match(id)).collect())
 }
 
 /// Does something to every one of `ids`; the first failure is the run's, the others are warned about.

@@ -21,7 +21,6 @@ pub mod probe;
 pub mod process;
 pub mod procfs;
 mod reason;
-pub mod regex;
 pub mod sched;
 pub mod seal;
 pub mod seccomp;
