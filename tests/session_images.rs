@@ -222,7 +222,7 @@ fn a_session_goes_on_in_another_store_with_hits() {
         .arg(&file)
         .arg("ada")
         .ok()
-        .assert_stdout_contains("1 sessions, 5 states and 4 transitions");
+        .assert_stdout_contains("1 session, 5 states and 4 transitions");
     let other = Sessions::empty();
     let restored = other.verb("restore").args(["--as", "bob", "--json"]).arg(&file).ok().json();
     assert_eq!(restored["sessions"], serde_json::json!(["bob"]));

@@ -8,25 +8,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use support::changes::{Random, changes};
 use support::{Sessions, requires, rootfs};
-
-/// A generator that gives the same numbers everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % bound
-    }
-
-    fn pick<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[self.below(words.len())]
-    }
-}
-
-/// As a shell reads them.
-const PLACES: [&str; 12] =
-    ["a", "b", "c", "d/a", "d/b", "d/e/a", "d", "d/e", "f", "'two words'", "\"d/it's\"", "'d/\u{e4}\n#'"];
 
 /// What a tree can hold that no command of a small root file system makes: attributes, a device, a hole, names of one file.
 fn odd_files(at: &Path) {
@@ -49,39 +32,6 @@ fn odd_files(at: &Path) {
     let mode = rustix::fs::Mode::from_raw_mode(0o620);
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(rustix::fs::CWD, path("null"), kind, mode, device).expect("a device");
-}
-
-/// One change, in words busybox's shell and the machine's own understand alike. It may well fail.
-fn change(random: &mut Random) -> String {
-    let (x, y) = (random.pick(&PLACES), random.pick(&PLACES));
-    let number = random.below(1000);
-    match random.below(24) {
-        0..=2 => format!("echo {number} > {x}"),
-        3 => format!("echo {number} >> {x}"),
-        4 => format!("rm -rf {x}"),
-        5 => format!("mkdir {x}"),
-        6 => format!("mkdir -p {x}"),
-        7 => format!("rm -rf {x}; mkdir {x}; echo {number} > {x}/a"),
-        8 => format!("mv {x} {y}"),
-        9 => format!("cp -r {x} {y}"),
-        10 => format!("ln -s {y} {x}"),
-        11 => format!("chmod {} {x}", random.pick(&["600", "755", "4711", "1777", "000"])),
-        12 => format!("chown -h {} {x}", random.pick(&["0:0", "7:8", "1000:1000"])),
-        // One that nothing opens: it would wait for ever.
-        13 => "rm -f p; mkfifo p".to_owned(),
-        // Names of one file that nothing writes to later: overlayfs would take them apart.
-        // What is there before the first command: copied up with all it has, taken away, hidden and made anew.
-        15 => format!("echo {number} >> z/x; chmod 6{}5 z/x", random.below(8)),
-        16 => "mv z/x z/y || mv z/y z/x".to_owned(),
-        17 => format!("rm -f z/h{}", 1 + random.below(3)),
-        18 => format!("truncate -s {number}000 z/s; echo end >> z/s"),
-        19 => format!("chown {number}:7 z/null z/deep z"),
-        20 => "rm -f z/gone; mkdir -p z/gone/inside".to_owned(),
-        21 => "rm -rf z/gone; echo back > z/gone".to_owned(),
-        22 => format!("rm -rf d; mkdir d; mkdir d/e; echo {number} > d/e/only"),
-        14 => format!("rm -rf k; mkdir k; echo {number} > k/a; ln k/a k/b"),
-        _ => format!("touch {x}; truncate -s {number} {x}"),
-    }
 }
 
 /// What is below a directory, by path, in words.
@@ -175,9 +125,7 @@ fn history(seed: u64, steps: usize, compared: usize) {
     begin("ada");
     let busybox = rootfs().join("bin/busybox");
     for step in 0..steps {
-        let count = 1 + random.below(3);
-        let text: Vec<String> = (0..count).map(|_| change(&mut random)).collect();
-        let text = text.join("; ");
+        let text = changes(&mut random);
         let finished = sessions.shell("ada", &format!("cd /w; umask 022; {text}")).output();
         assert_ne!(finished.code(), Some(255), "seed {seed}, step {step}: {finished}");
         let oracle = Command::new(&busybox)

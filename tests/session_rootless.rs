@@ -6,6 +6,7 @@ mod support;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use support::changes::{Random, changes};
 use support::{Deja, Finished, Sessions, World, eventually, requires, rootfs};
 
 /// Becomes somebody with lists of ids of their own; what stands in the first word goes before it.
@@ -226,6 +227,12 @@ fn every_verb_works_in_a_user_s_own_store() {
     assert_eq!(root.state("ada"), person.state("ada"));
     person.verb("export").arg("ada").arg(person.path("plain")).ok();
     assert_eq!(std::fs::metadata(person.path("plain/srv/f")).expect("a file").uid(), 300_006);
+    // A bundle runs without the store.
+    let bundle = person.path("bundle");
+    person.verb("export").args(["--format", "bundle", "ada"]).arg(&bundle).ok();
+    let run = support::deja(&person.path("containers")).args(["run", "--bundle"]).arg(&bundle).arg("taken");
+    let run = person.under(&[], run.stdin("stat -c %u:%a /srv/f; cat /srv/source; exit 4\n"));
+    assert_eq!(run.output().assert_code(4).stdout(), "7:600\nput\n");
     // A live session, and one who joins it.
     person.verb("exec").args(["--keep-background", "ada", "-c", "sleep 1000 & echo begun"]).ok();
     assert_eq!(person.last_act("ada"), "live");
@@ -250,6 +257,21 @@ fn every_verb_works_in_a_user_s_own_store() {
     person.shell("ada", "sleep 60").output().assert_code(124);
     // Nobody else works on these layers, and root neither.
     Sessions::at(person.sessions.store()).verb("verify").fails().assert_says("belongs to");
+}
+
+/// What root's states are is compared with a plain directory in tests/session_model.rs.
+#[test]
+fn a_random_history_of_a_user_s_leads_where_root_s_does() {
+    requires!(bed, overlay, userns, tool "newuidmap");
+    let (person, root, tar) = beside_root(RANGE);
+    root.verb("new").arg("--image").arg(&tar).arg("ada").ok();
+    person.begin(&tar, &["ada"]);
+    let mut random = Random(5);
+    for _ in 0..if support::is_slow() { 6 } else { 16 } {
+        let text = changes(&mut random);
+        both(&person, &root, "ada", &format!("cd /; umask 022; {text}"));
+    }
+    person.verb("verify").ok().assert_stdout_contains(", 0 removed");
 }
 
 #[test]

@@ -82,6 +82,31 @@ fn a_tree_too_deep_to_keep_is_refused_and_nothing_is_left_of_it() {
     assert_sound(&sessions);
 }
 
+/// Zeros that are nowhere cost nothing, and a file of them alone nobody has to read.
+#[test]
+fn a_hole_of_half_a_terabyte_takes_no_time_and_one_too_long_is_refused() {
+    requires!(bed, overlay);
+    let sessions = Sessions::new(&["ada", "bob"]);
+    let text = "truncate -s 500G /srv/hole; echo end >> /srv/hole; truncate -s 5M /srv/short";
+    for (name, act) in [("ada", "run"), ("bob", "hit")] {
+        sessions.shell(name, text).ok();
+        assert_eq!(sessions.acts(name)[1], act);
+    }
+    // Written or not, zeros are zeros.
+    sessions
+        .shell(
+            "ada",
+            "dd if=/dev/zero of=/srv/short bs=1M count=5; dd if=/srv/hole bs=1M count=1 skip=512000",
+        )
+        .ok();
+    assert_eq!(sessions.state("ada"), sessions.state("bob"));
+    sessions.verb("ls").args(["ada", "/srv"]).ok().assert_stdout_contains("536870912004");
+    assert_sound(&sessions);
+    let much = "truncate -s 2T /srv/much";
+    sessions.shell("ada", much).output().assert_code(255).assert_says("no session keeps files longer than");
+    assert_eq!(sessions.state("ada"), sessions.state("bob"));
+}
+
 #[test]
 fn killed_at_any_point_the_store_is_whole_and_the_command_can_run_again() {
     requires!(bed, overlay, debug);

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use super::content::Content;
 use super::delta::{Delta, Item, OPEN};
 use super::id::{Hasher, Id};
 use super::marks::{self, OVERLAY};
-use super::tree::{CONTENT, Entry, Kind};
+use super::tree::{Entry, Kind};
 use crate::removal;
 use crate::sys::fs::{self, AtFlags, CWD, FdPath, FileType, Mode, OFlags, Stat};
 use crate::sys::{AsFd, BorrowedFd, Errno, OwnedFd, file};
@@ -39,6 +40,11 @@ pub fn travels(name: &[u8]) -> bool {
 /// Directories as deep below each other are kept. Walking one takes a descriptor for each of them, or two, and what lies
 /// deeper is out of reach of most programs anyway.
 const DEEPEST: usize = 200;
+
+/// Of files longer than this somebody would sooner or later have to write all zeros.
+const LARGEST: u64 = 1 << 40;
+/// Shorter files are read without a look for holes.
+const SMALL: u64 = 1 << 20;
 
 fn deeper(depth: usize) -> Result<usize> {
     ensure!(
@@ -187,7 +193,7 @@ impl Scan {
         let xattrs = self.xattrs(&path)?;
         let (kind, below) = match kind_of(&stat) {
             FileType::Directory => (OPEN, self.directory(below(dir, name)?.as_fd())?),
-            FileType::RegularFile => (self.content(dir, name)?, Delta::new()),
+            FileType::RegularFile => (self.content(dir, name, &stat)?, Delta::new()),
             FileType::Symlink => (Kind::Link { target: target(dir, name)? }, Delta::new()),
             FileType::Fifo => (Kind::Fifo, Delta::new()),
             FileType::Socket => (Kind::Socket, Delta::new()),
@@ -232,19 +238,27 @@ impl Scan {
         Ok(found)
     }
 
-    fn content(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<Kind> {
+    fn content(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<Kind> {
+        let size = stat.st_size as u64;
+        ensure!(size <= LARGEST, "it is {size} bytes long, and no session keeps files longer than {LARGEST}");
         let file = open_file(dir, name)?;
-        let mut hasher = Hasher::new(CONTENT);
-        let mut size = 0;
-        loop {
-            match fs::read(&file, &mut self.buffer)? {
-                0 => return Ok(Kind::File { size, content: hasher.finish() }),
-                length => {
-                    hasher.raw(&self.buffer[..length]);
-                    size += length as u64;
+        let mut content = Content::default();
+        // A small file has no holes worth two calls.
+        let mut data = if size < SMALL { Some((0, size)) } else { file::next_data(&file, 0)? };
+        while let Some((begin, end)) = data {
+            let end = end.min(size);
+            content.zeros(begin - content.size());
+            while content.size() < end {
+                let wanted = self.buffer.len().min((end - content.size()) as usize);
+                match fs::pread(&file, &mut self.buffer[..wanted], content.size())? {
+                    0 => bail!("it became shorter while it was read"),
+                    length => content.bytes(&self.buffer[..length]),
                 }
             }
+            data = if end < size { file::next_data(&file, end)? } else { None };
         }
+        content.zeros(size - content.size());
+        Ok(Kind::File { size, content: content.finish() })
     }
 }
 

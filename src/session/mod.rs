@@ -7,6 +7,7 @@
 pub mod backup;
 pub mod check;
 pub mod collect;
+mod content;
 pub mod delta;
 pub mod disown;
 pub mod history;
@@ -27,4 +28,5 @@ pub mod store;
 pub mod transition;
 pub mod tree;
 
+pub use content::Content;
 pub use id::{Hasher, Id};

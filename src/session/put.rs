@@ -7,12 +7,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::id::{Hasher, Id};
+use super::content::Content;
+use super::id::Id;
 use super::key::Fact;
 use super::layer::{self, c_path};
 use super::marks;
 use super::store::Store;
-use super::tree::{self, CONTENT, Entry, Kind, Located};
+use super::tree::{self, Entry, Kind, Located};
 use crate::sys::Errno;
 use crate::sys::fs::{self, AtFlags, CWD, Mode, OFlags};
 
@@ -111,15 +112,15 @@ pub fn facts(files: &[Put]) -> Vec<Fact> {
 }
 
 fn copy_hashed(source: &mut impl Read, copy: &impl crate::sys::AsFd) -> Result<(u64, Id)> {
-    let mut hasher = Hasher::new(CONTENT);
+    let mut content = Content::default();
     let mut buffer = vec![0; 64 << 10];
     let mut size = 0;
     loop {
         let length = source.read(&mut buffer).context("read what is to be put")?;
         if length == 0 {
-            return Ok((size, hasher.finish()));
+            return Ok((size, content.finish()));
         }
-        hasher.raw(&buffer[..length]);
+        content.bytes(&buffer[..length]);
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             let written = fs::pwrite(copy, rest, size).context("write what is put")?;

@@ -40,7 +40,7 @@ use crate::sys::fs::FlockOperation;
 use crate::sys::{AsFd, Errno, file, fs};
 use crate::trial;
 
-const VERSION: &str = "deja session store 1\n";
+const VERSION: &str = "deja session store 2\n";
 
 /// Where the files of one kind are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

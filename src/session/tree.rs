@@ -44,8 +44,6 @@ pub trait Nodes {
     fn node(&self, id: &Id) -> Result<Node>;
 }
 
-/// What a hash of a file's content is made with.
-pub const CONTENT: &str = "deja content 1";
 const NODE: &str = "deja node 1";
 
 pub fn node_id(encoded: &[u8]) -> Id {
@@ -330,6 +328,7 @@ fn whole(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Content;
     use proptest::prelude::*;
 
     #[derive(Default)]
@@ -350,7 +349,7 @@ mod tests {
     }
 
     fn file(text: &str) -> Entry {
-        let kind = Kind::File { size: text.len() as u64, content: Id::of(CONTENT, text.as_bytes()) };
+        let kind = Kind::File { size: text.len() as u64, content: Content::id_of(text.as_bytes()) };
         Entry { kind, ..Entry::empty_root() }
     }
 

@@ -9,6 +9,7 @@
 
 mod apparmor;
 mod bundle;
+pub mod changes;
 mod command;
 mod console;
 mod container;

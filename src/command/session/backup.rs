@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::enter;
+use super::replay::counted;
 use crate::cli;
 use crate::session::backup;
 use crate::session::store::Store;
@@ -38,8 +39,10 @@ pub fn backup(arguments: &cli::SessionBackup) -> Result<()> {
         _ if arguments.file.as_os_str() == "-" => Ok(()),
         true => super::print_json(&Backed { sessions, states, transitions }),
         false => crate::command::print(&format!(
-            "{} sessions, {states} states and {transitions} transitions\n",
-            sessions.len()
+            "{}, {} and {}\n",
+            counted(sessions.len(), "session"),
+            counted(states, "state"),
+            counted(transitions, "transition")
         )),
     }
 }

@@ -20,8 +20,7 @@ use crate::session::policy::{self, Class, Habit, Policy};
 use crate::session::state::State;
 use crate::session::store::{Found, Held, LONGEST_CHAIN, Lock, Shelf, Store};
 use crate::session::transition::{Head, Stream, Transition};
-use crate::session::tree::CONTENT;
-use crate::session::{Hasher, Id};
+use crate::session::{Content, Id};
 use crate::sys::process;
 use crate::sys::{AsFd, OwnedFd, borrow, file, fs, terminal};
 use crate::time::Moment;
@@ -185,7 +184,7 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
         return Ok((None, None));
     }
     let file = fs::memfd_create(c"input")?;
-    let mut hasher = Hasher::new(CONTENT);
+    let mut content = Content::default();
     let mut buffer = vec![0; 64 << 10];
     let mut at = 0;
     loop {
@@ -193,7 +192,7 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
         if length == 0 {
             break;
         }
-        hasher.raw(&buffer[..length]);
+        content.bytes(&buffer[..length]);
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
             let written = fs::pwrite(&file, rest, at).context("keep standard input")?;
@@ -202,7 +201,7 @@ fn input(wanted: bool) -> Result<(Option<OwnedFd>, Option<Id>)> {
         }
     }
     fs::dup_inheritable(file.as_fd(), 0)?;
-    Ok((Some(file), Some(hasher.finish())))
+    Ok((Some(file), Some(content.finish())))
 }
 
 /// What is known under a key, if all of it is there and its time is not over; a damaged or incomplete entry is none.

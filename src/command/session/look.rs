@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::capture::write_all;
 use super::moves::resolve;
@@ -13,11 +14,12 @@ use super::{enter, image};
 use crate::cli::{self, StateForm};
 use crate::command::fair::table;
 use crate::session::layer::Origin;
+use crate::session::owners::{Owners, Range};
 use crate::session::policy::Bounds;
 use crate::session::state::State;
 use crate::session::store::Store;
-use crate::session::tree::{self, CONTENT, Change, Entry, Kind, Node, Nodes};
-use crate::session::{Hasher, Id, delta, layer};
+use crate::session::tree::{self, Change, Entry, Kind, Node, Nodes};
+use crate::session::{Content, Id, delta, layer};
 use crate::sys::fs;
 
 #[derive(Serialize)]
@@ -164,18 +166,18 @@ pub fn cat(arguments: &cli::SessionCat) -> Result<()> {
     };
     enter::enter(&store)?;
     let file = layer::open_in_chain(&store.chain(&state)?, &place)?;
-    let mut hasher = Hasher::new(CONTENT);
+    let mut read = Content::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         match fs::read(&file, &mut buffer).with_context(|| format!("read {path:?}"))? {
             0 => break,
             length => {
-                hasher.raw(&buffer[..length]);
+                read.bytes(&buffer[..length]);
                 write_all(1, &buffer[..length])?;
             }
         }
     }
-    if hasher.finish() != content {
+    if read.finish() != content {
         bail!("{path:?} is damaged in the store: run \"session verify\"");
     }
     Ok(())
@@ -239,8 +241,24 @@ fn export_bundle(store: &Store, state: &State, path: &Path) -> Result<()> {
         tenant: None,
         rights: Rights::ALL,
     })?;
+    let config = match Owners::read(store)? {
+        Some(owners) => with_owners(&config, &owners)?,
+        None => config,
+    };
     let file = path.join("config.json");
     std::fs::write(&file, config).with_context(|| format!("write {file:?}"))
+}
+
+/// What a user exports belongs to the user's own ids, and means what it should in a user namespace with these alone.
+fn with_owners(config: &[u8], owners: &Owners) -> Result<Vec<u8>> {
+    let mut config: Value = serde_json::from_slice(config)?;
+    let linux = &mut config["linux"];
+    linux["namespaces"].as_array_mut().context("namespaces")?.push(json!({"type": "user"}));
+    for (name, ranges) in [("uidMappings", &owners.users), ("gidMappings", &owners.groups)] {
+        let mapping = |range: &Range| json!({"containerID": range.inside, "hostID": range.outside, "size": range.count});
+        linux[name] = ranges.iter().map(mapping).collect();
+    }
+    Ok(serde_json::to_vec(&config)?)
 }
 
 /// The nodes of the store, and those of a copy that is in no store.

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use super::{background, enter, exec, moves, replay, run};
 use crate::cli;
 use crate::error::Failure;
-use crate::session::Id;
 use crate::session::journal::{Act, Session};
 use crate::session::key;
 use crate::session::put::{self, Put};
@@ -20,6 +19,7 @@ use crate::session::state::State;
 use crate::session::store::{Shelf, Store};
 use crate::session::transition::{Head, Transition};
 use crate::session::tree::Kind;
+use crate::session::{Content, Id};
 use crate::sys::process::{self, SignalSet};
 use crate::time::Moment;
 
@@ -157,7 +157,7 @@ pub fn edit(arguments: &cli::SessionEdit) -> Result<()> {
     }
     copy.edit()?;
     let edited = std::fs::read(&copy.path).with_context(|| format!("read {:?}", copy.path))?;
-    let after = content_id(&edited);
+    let after = Content::id_of(&edited);
     if before.map_or(edited.is_empty(), |before| before == after) {
         eprintln!("deja: nothing was changed");
         return copy.remove();
@@ -182,12 +182,6 @@ fn file_at(store: &Store, state: &State, path: &str) -> Result<Option<Id>> {
         Kind::File { content, .. } => Some(content),
         _ => None,
     }))
-}
-
-fn content_id(bytes: &[u8]) -> Id {
-    let mut hasher = crate::session::Hasher::new(crate::session::tree::CONTENT);
-    hasher.raw(bytes);
-    hasher.finish()
 }
 
 /// A file of a session for an editor, under its own name, in a directory that nobody else may look into.

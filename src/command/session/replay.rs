@@ -1,5 +1,6 @@
 //! Saying what a command said: as it was written, in its time, or as JSON.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -57,6 +58,12 @@ pub fn replay(output: &[Piece], timing: bool) -> Result<()> {
     Ok(())
 }
 
+/// So many of something.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// A duration people can read.
 pub fn shown_time(micros: u64) -> String {
     let time = Duration::from_micros(micros);
@@ -70,6 +77,14 @@ pub fn shown_time(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(
+            [0u64, 1, 2].map(|count| counted(count, "hit")),
+            ["0 hits", "1 hit", "2 hits"].map(str::to_owned)
+        );
+    }
 
     #[test]
     fn durations_are_readable() {

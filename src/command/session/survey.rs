@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::enter;
-use super::replay::shown_time;
+use super::replay::{counted, shown_time};
 use crate::cli;
 use crate::plot;
 use crate::session::Id;
@@ -77,8 +77,8 @@ pub fn stats(arguments: &cli::SessionStats) -> Result<()> {
     let Deeds { counts: mut stats, history, .. } = deeds(&store)?;
     for path in &arguments.plot {
         let title = format!(
-            "{} sessions: replays saved {} of running",
-            stats.sessions,
+            "{}: replays saved {} of running",
+            counted(stats.sessions, "session"),
             shown_time(stats.saved_micros)
         );
         let Some(shapes) = history::draw(&title, &history) else {
@@ -96,14 +96,18 @@ pub fn stats(arguments: &cli::SessionStats) -> Result<()> {
     }
     let Stats { sessions, commands, hits, runs, once, .. } = stats;
     crate::command::print(&format!(
-        "{sessions} sessions asked for {commands} commands: {hits} hits, {runs} runs, {once} not kept for others\n\
+        "{} asked for {}: {}, {}, {once} not kept for others\n\
          runs took {}, hits saved {}\n\
-         {} states, {} transitions, {} layers, {} KiB on disk\n",
+         {}, {}, {}, {} KiB on disk\n",
+        counted(sessions, "session"),
+        counted(commands, "command"),
+        counted(hits, "hit"),
+        counted(runs, "run"),
         shown_time(stats.run_micros),
         shown_time(stats.saved_micros),
-        stats.states,
-        stats.transitions,
-        stats.layers,
+        counted(stats.states, "state"),
+        counted(stats.transitions, "transition"),
+        counted(stats.layers, "layer"),
         stats.bytes >> 10
     ))
 }
@@ -180,7 +184,7 @@ impl Drawing<'_> {
         };
         let how = edge.map_or_else(String::new, |edge| {
             let first = edge.head.shown.lines().next().unwrap_or_default();
-            let hits = if edge.hits == 1 { "1 hit".to_owned() } else { format!("{} hits", edge.hits) };
+            let hits = counted(edge.hits, "hit");
             format!("  {first}  ({}, {hits}, code {})", shown_time(edge.head.micros), edge.head.code)
         });
         self.text.push_str(&format!("{}{}{how}{here}\n", "  ".repeat(depth), state.short()));
