@@ -9,7 +9,7 @@ use std::str::Bytes;
 pub struct Regex(Node);
 
 enum Node {
-    One(Set),
+    One(Box<Set>),
     Begin,
     End,
     Sequence(Vec<Node>),
@@ -154,10 +154,10 @@ impl Parser<'_> {
         Ok(match byte {
             b'^' => Node::Begin,
             b'$' => Node::End,
-            b'.' => Node::One(Set::of(|_| true)),
+            b'.' => Node::One(Box::new(Set::of(|_| true))),
             b'*' | b'+' | b'?' | b'{' => return Err("nothing before a repetition"),
-            b'[' => Node::One(self.set()?),
-            b'\\' => Node::One(self.escaped()?),
+            b'[' => Node::One(Box::new(self.set()?)),
+            b'\\' => Node::One(Box::new(self.escaped()?)),
             b'(' => {
                 self.depth += 1;
                 if self.depth > DEEPEST {
@@ -168,7 +168,7 @@ impl Parser<'_> {
                 self.depth -= 1;
                 node
             }
-            other => Node::One(Set::of(|byte| byte == other)),
+            other => Node::One(Box::new(Set::of(|byte| byte == other))),
         })
     }
 
