@@ -376,6 +376,10 @@ fn every_policy_starts_and_gives_back() {
     let class = Class::new();
     let _one = class.start("one", &[], SPIN);
     let _two = class.start("two", &[("shares", "2")], SPIN);
+    // Where there is a CPU for everybody, a policy that says who runs next has nothing to say.
+    let cpus = std::thread::available_parallelism().expect("the number of CPUs").get();
+    let more: Vec<String> = (1..cpus).map(|number| format!("more-{number}")).collect();
+    let _more: Vec<Container> = more.iter().map(|id| class.start(id, &[], SPIN)).collect();
     for policy in ["static", "wfq", "strict", "lottery", "quota"] {
         let flags = ["--policy", policy, "--seed", "7", "--credit", "1s", "--emulate-per-cpu"];
         let daemon = class.daemon(&flags);
