@@ -127,6 +127,8 @@ fn mounts_come_back() {
     fs::create_dir_all(outer.join("hidden")).unwrap();
     fs::write(outer.join("hidden/word"), "nobody's\n").unwrap();
     fs::write(outer.join("secret"), "nobody's\n").unwrap();
+    fs::create_dir_all(outer.join("veiled")).unwrap();
+    fs::write(outer.join("veiled/word"), "nobody's\n").unwrap();
     fs::create_dir_all(bundle.file("other")).unwrap();
     fs::write(outer.join("file"), "outer\n").unwrap();
     fs::write(bundle.file("other/file"), "other\n").unwrap();
@@ -148,6 +150,7 @@ fn mounts_come_back() {
         .set("/linux/devices", json!([{"path": "/dev/mine", "type": "c", "major": 1, "minor": 5}]))
         .set("/linux/resources/devices", json!([{"allow": true, "access": "rwm"}]))
         .set("/linux/maskedPaths/-", json!("/srv/real/data/hidden"))
+        .set("/linux/maskedPaths/-", json!("/link/data/veiled"))
         .set("/linux/maskedPaths/-", json!("/srv/real/data/secret"))
         .set("/root/readonly", json!(true));
     let leaks = Leaks::snapshot(&bundle);
@@ -162,7 +165,7 @@ fn mounts_come_back() {
     let reads = "cat /link/data/file /link/data/inner/file /etc/motd /tmp/below/file; \
                  cat /srv/directory/file /srv/file; head -c 3 /dev/mine | wc -c; \
                  cat /proc/keys; ls /proc/acpi; \
-                 ls /link/data/hidden; cat /link/data/secret; touch /link/data/x 2>&1; touch /x 2>&1; touch /tmp/below/y";
+                 ls /link/data/hidden /link/data/veiled | grep word; cat /link/data/secret; touch /link/data/x 2>&1; touch /x 2>&1; touch /tmp/below/y";
     let seen = second.exec(&["sh", "-c", reads]).stdout();
     let expected = "outer\nother\nsingle\nother\nother\nsingle\n3\ntouch: /link/data/x: Read-only file system\n\
                     touch: /x: Read-only file system\n";

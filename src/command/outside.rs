@@ -34,7 +34,6 @@ fn intended(
             _ => intended.made.push(destination),
         }
     }
-    intended.masked = linux.masked_paths.iter().map(|path| format!("/{}", rootfs::clean(path))).collect();
     Ok(intended)
 }
 
@@ -45,26 +44,32 @@ fn followed(source: String) -> String {
     real.unwrap_or(source)
 }
 
+fn written(path: &str) -> String {
+    format!("/{}", rootfs::clean(path))
+}
+
 /// As the mounts lie in the running container `pid`.
 pub fn intended_inside(spec: &Spec<'_>, linux: &Linux<'_>, bundle: &str, pid: i32) -> Result<Intended> {
     let root = open(&format!("/proc/{pid}/root"), fs::OFlags::PATH | fs::OFlags::DIRECTORY)?;
-    intended(spec, linux, bundle, &mut |mount, _| {
-        let path = CString::new(mount.destination.as_str())?;
-        let found = fs::openat2(&root, &path, fs::OFlags::PATH, fs::Mode::empty(), fs::IN_ROOT);
-        match found {
+    let place = |path: &str| {
+        let c_path = CString::new(path)?;
+        match fs::openat2(&root, &c_path, fs::OFlags::PATH, fs::Mode::empty(), fs::IN_ROOT) {
             Ok(found) => text(fs::path_of(found.as_fd())?),
-            // Unmounted and removed by the container itself.
-            Err(_) => Ok(format!("/{}", rootfs::clean(&mount.destination))),
+            // Unmounted and removed by the container itself, or never there.
+            Err(_) => Ok(written(path)),
         }
-    })
+    };
+    let mut intended = intended(spec, linux, bundle, &mut |mount, _| place(&mount.destination))?;
+    intended.masked = linux.masked_paths.iter().map(|path| place(path)).collect::<Result<_>>()?;
+    Ok(intended)
 }
 
 /// As the mounts will lie in `root`, where the places that CRIU mounts on are made if they are missing.
 pub fn intended_below(spec: &Spec<'_>, linux: &Linux<'_>, bundle: &str, root: &str) -> Result<Intended> {
     let directory = open(root, fs::OFlags::PATH | fs::OFlags::DIRECTORY)?;
     let mut earlier: Vec<Below> = Vec::new();
-    intended(spec, linux, bundle, &mut |mount, source| {
-        let clean = format!("/{}", rootfs::clean(&mount.destination));
+    let mut intended = intended(spec, linux, bundle, &mut |mount, source| {
+        let clean = written(&mount.destination);
         let place = match earlier.iter().rev().find(|below| below.holds(&clean)) {
             // CRIU brings back what was in it.
             Some(Below { source: None, .. }) => clean,
@@ -77,7 +82,10 @@ pub fn intended_below(spec: &Spec<'_>, linux: &Linux<'_>, bundle: &str, root: &s
         };
         earlier.push(Below { destination: place.clone(), source: source.map(str::to_owned) });
         Ok(place)
-    })
+    })?;
+    // Only crun's images name them, and as they are written.
+    intended.masked = linux.masked_paths.iter().map(|path| written(path)).collect();
+    Ok(intended)
 }
 
 /// A mount that others may lie on. A part of the host has a source, a file system made for the container has none.
