@@ -2,11 +2,10 @@
 
 mod support;
 
-use std::io::Read;
-use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{Bundle, eventually, requires};
+use support::{Bundle, Deja, Running, eventually, requires};
 
 fn profile(rules: Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
@@ -75,29 +74,95 @@ fn the_default_answer_and_its_errno() {
     bundle.run().assert_code(0);
 }
 
-#[test]
-fn an_agent_gets_the_listener_and_the_state() {
-    requires!(bed);
-    let rules = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
-    let bundle = bundle(rules, "sleep 1000");
+/// The agent of tests/data, which answers every call with "Invalid cross-device link".
+struct Agent(Running);
+
+impl Agent {
+    fn at(path: &Path) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/agent.py");
+        let agent = Self(Deja::other("python3").arg(script).arg(path).spawn());
+        eventually("the agent", || agent.0.stdout().starts_with("ready\n").then_some(()));
+        agent
+    }
+
+    /// What it has heard of, in order, once it is `count`.
+    fn heard(&self, count: usize) -> Vec<Value> {
+        eventually("the agent to hear", || {
+            let text = self.0.stdout();
+            let heard: Vec<_> = text.strip_suffix('\n')?.lines().skip(1).map(str::to_owned).collect();
+            (heard.len() == count)
+                .then(|| heard.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+        })
+    }
+}
+
+/// A container whose mkdir an agent decides about, at `agent.sock` of the bundle.
+fn with_agent(others: Value, script: &str) -> (Bundle, PathBuf) {
+    let mut rules = others;
+    let asked = json!({"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"});
+    rules.as_array_mut().expect("a list of rules").push(asked);
+    let bundle = bundle(rules, script);
     let path = bundle.file("agent.sock");
     let bundle = bundle
         .set("/linux/seccomp/listenerPath", json!(path))
         .set("/linux/seccomp/listenerMetadata", json!("for the agent"));
-    let agent = UnixListener::bind(&path).expect("listen");
-    agent.set_nonblocking(true).expect("non-blocking");
-    let container = bundle.start();
-    let (mut stream, _) = eventually("the runtime to call", || agent.accept().ok());
-    stream.set_nonblocking(false).expect("blocking");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("read the state");
-    let said: Value = serde_json::from_str(&text).expect("JSON");
-    assert_eq!(said["metadata"], "for the agent");
-    assert_eq!(said["fds"], json!(["seccompFd"]));
-    assert_eq!(said["state"]["id"], bundle.id());
-    assert_eq!(said["pid"], container.pid());
-    let nobody = Bundle::new()
-        .set("/linux/seccomp", profile(json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}])))
-        .set("/linux/seccomp/listenerPath", json!("/no/agent"));
-    nobody.run().assert_says("seccomp agent \"/no/agent\"");
+    (bundle, path)
+}
+
+const REFUSED: &str = "mkdir: can't create directory '/tmp/x': Invalid cross-device link\n";
+
+#[test]
+fn an_agent_hears_of_a_container_that_is_created_and_decides() {
+    requires!(bed, tool "python3");
+    for privileges_can_grow in [false, true] {
+        let (bundle, path) = with_agent(json!([]), "mkdir /tmp/x 2>&1; sleep 1000");
+        let bundle = bundle.set("/process/noNewPrivileges", json!(!privileges_can_grow));
+        let agent = Agent::at(&path);
+        let container = bundle.create();
+        let heard = agent.heard(1);
+        assert_eq!(heard[0]["metadata"], "for the agent");
+        assert_eq!(heard[0]["fds"], json!(["seccompFd"]));
+        assert_eq!(heard[0]["pid"], container.pid());
+        assert_eq!(heard[0]["state"]["id"], bundle.id());
+        assert_eq!(heard[0]["state"]["status"], "creating");
+        assert_eq!(container.status(), "created");
+        container.start();
+        container.wait_stdout(REFUSED);
+        container.exec(&["mkdir", "/tmp/x"]).assert_code(1).assert_says(REFUSED.trim_end());
+        let heard = agent.heard(2);
+        assert_eq!(heard[1]["state"]["status"], "running");
+    }
+}
+
+/// What lies between create and the program is then not done under the filter.
+#[test]
+fn where_a_created_container_cannot_be_under_its_filter_the_agent_hears_at_start() {
+    requires!(bed, tool "python3");
+    let narrow = json!([{"names": ["accept4"], "action": "SCMP_ACT_ERRNO"}]);
+    let (narrow, narrow_path) = with_agent(narrow, "mkdir /tmp/x 2>&1; sleep 1000");
+    let (hooked, hooked_path) = with_agent(json!([]), "ls -d /tmp/*; mkdir /tmp/x 2>&1; sleep 1000");
+    let hook = json!([{"path": "/bin/mkdir", "args": ["mkdir", "/tmp/by-hook"]}]);
+    let hooked = hooked.set("/hooks", json!({ "startContainer": hook }));
+    let by_hook = format!("/tmp/by-hook\n{REFUSED}");
+    for (bundle, path, says) in [(narrow, narrow_path, REFUSED), (hooked, hooked_path, &by_hook)] {
+        let agent = Agent::at(&path);
+        let container = bundle.create();
+        agent.heard(0);
+        container.start();
+        container.wait_stdout(says);
+        let heard = agent.heard(1);
+        assert_eq!(heard[0]["state"]["status"], "created");
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_named_and_nothing_is_left() {
+    requires!(bed);
+    let (bundle, path) = with_agent(json!([]), "true");
+    for verb in ["create", "run"] {
+        let failed = bundle.verb(verb).arg(bundle.id()).fails();
+        failed.assert_says(&format!("seccomp agent {path:?}"));
+        assert!(!bundle.cgroup().exists());
+        bundle.deja().args(["state", bundle.id()]).fails().assert_says("does not exist");
+    }
 }

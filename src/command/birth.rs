@@ -10,6 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
+use super::agent;
 use super::blueprint::Blueprint;
 use super::notify::{self, Manager, Messenger};
 use super::place::{self, Place};
@@ -178,7 +179,8 @@ impl Birth<'_> {
             let result = self.launch.until(Milestone::Created, &mut |question| match question {
                 Question::RuntimeHooks => self.runtime_hooks(blueprint, &record).map(|()| Reply::Continue),
                 Question::Created => self.complete(request, &mut record).map(|()| Reply::Continue),
-                _ => state(&record, Status::Creating).map(Reply::State),
+                Question::State => state(&record, Status::Creating).map(Reply::State),
+                Question::Listener(fd) => self.introduce(&record, fd).map(|()| Reply::Continue),
             });
             self.record = record;
             return result;
@@ -198,6 +200,11 @@ impl Birth<'_> {
         let files = hook::Files::open(&blueprint.spec.annotations)?;
         let state = state(record, Status::Creating)?;
         hook::run_all(&blueprint.runtime_hooks(), &state, Path::new(&record.bundle), &files)
+    }
+
+    fn introduce(&self, record: &Record, listener: i32) -> Result<()> {
+        trial::point("introduce the seccomp agent")?;
+        agent::introduce(record, &self.launch.pidfd, record.pid, listener, Status::Creating)
     }
 
     /// Everything is in place: says so on disk, and to whoever waits for the pid.

@@ -101,11 +101,20 @@ impl Plan {
         if !early_guard {
             steps.push(Step::NotDumpable);
         }
+        let can_wait = |program: &Program| program.listener && program.lets_start;
+        let waits_under_it =
+            parts.hold && parts.start_container.is_empty() && parts.seccomp.as_ref().is_some_and(can_wait);
+        let mut filter = filter(identity.last, parts.seccomp);
+        // Who has an agent expects it to hear of the container when it is created.
+        if waits_under_it {
+            steps.append(&mut filter);
+        }
         push_created(&mut steps, parts.hold, parts.asks_early);
         let held = parts.hold.then_some(steps.len());
         push_hooks(&mut steps, parts.start_container);
         let asks_for_state = steps.iter().any(|step| matches!(step, Step::Reach(Barrier::State)));
-        push_end(&mut steps, identity.last, parts.seccomp);
+        steps.append(&mut filter);
+        steps.extend([Step::Ready, Step::Exec]);
         Plan {
             namespaces: if network_beside {
                 namespaces.create & !namespace::NETWORK
@@ -169,7 +178,8 @@ impl Plan {
         if !parts.privileged {
             steps.push(Step::NotDumpable);
         }
-        push_end(&mut steps, identity.last, parts.seccomp);
+        steps.append(&mut filter(identity.last, parts.seccomp));
+        steps.extend([Step::Ready, Step::Exec]);
         Plan {
             namespaces: 0,
             network_beside: false,
@@ -309,14 +319,10 @@ fn push_hooks(steps: &mut Vec<Step>, hooks: Vec<hook::Prepared>) {
     }
 }
 
-fn push_end(steps: &mut Vec<Step>, last: Vec<identity::Step>, seccomp: Option<Program>) {
-    steps.extend(last.into_iter().map(Step::Identity));
-    // Ready comes before the filter: a filter need not allow more than execve, and reports a fault by write.
-    if let Some(Program { flags, instructions, .. }) = seccomp {
-        steps.push(Step::Seccomp { flags, program: instructions });
-    }
-    steps.push(Step::Ready);
-    steps.push(Step::Exec);
+/// What loading the filter takes, and loading it.
+fn filter(last: Vec<identity::Step>, seccomp: Option<Program>) -> Vec<Step> {
+    let load = seccomp.map(|program| Step::Seccomp { flags: program.flags, program: program.instructions });
+    last.into_iter().map(Step::Identity).chain(load).collect()
 }
 
 fn words(steps: &[Step], first: usize, image: &identity::Image) -> Vec<String> {

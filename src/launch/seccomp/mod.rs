@@ -36,6 +36,8 @@ pub struct Program {
     pub instructions: Vec<Instruction>,
     /// Loading it gives a listener, which `listenerPath` is waiting for.
     pub listener: bool,
+    /// A child that is under it can still wait for `start`.
+    pub lets_start: bool,
     /// What the user should hear about, a sentence each.
     pub warnings: Vec<String>,
     /// The kernel it is for.
@@ -77,7 +79,8 @@ pub fn compile(profile: &Seccomp, native: Arch) -> Result<Program> {
         warnings
             .push(format!("linux.seccomp: unknown system calls are ignored: {}", profile.unknown.join(", ")));
     }
-    Ok(Program { flags: profile.flags, instructions, listener: profile.listener, warnings, native })
+    let profile::Profile { flags, listener, lets_start, .. } = profile;
+    Ok(Program { flags, instructions, listener, lets_start, warnings, native })
 }
 
 /// What happens to a call of an architecture that the profile does not list.

@@ -41,6 +41,9 @@ pub const FLAGS: [&str; 4] = [
 /// notification about it: the agent gets the listener only afterwards.
 const NEEDED_BEFORE_THE_LISTENER: &str = "write";
 
+/// The calls of a child that waits for `start` with its filter already loaded.
+const NEEDED_FOR_START: [&str; 4] = ["accept4", "close", "recvfrom", "sendto"];
+
 const ARGUMENTS: u32 = 6;
 const HERE: &str = "linux.seccomp";
 
@@ -73,6 +76,7 @@ pub(super) struct Profile {
     /// Every known name, also of the rules left out: it tells how new the profile is.
     pub named: Vec<Name>,
     pub listener: bool,
+    pub lets_start: bool,
     pub unknown: Vec<String>,
 }
 
@@ -85,6 +89,7 @@ pub(super) fn read(profile: &Seccomp) -> Result<Profile> {
         rules: Vec::with_capacity(profile.syscalls.len()),
         named: Vec::new(),
         listener: false,
+        lets_start: false,
         unknown: Vec::new(),
     };
     for (position, asked) in profile.syscalls.iter().enumerate() {
@@ -97,6 +102,8 @@ pub(super) fn read(profile: &Seccomp) -> Result<Profile> {
     read.named.sort_unstable();
     read.named.dedup();
     refuse_contradictions(&read.rules)?;
+    read.lets_start =
+        NEEDED_FOR_START.iter().all(|name| numbers::find(name).is_some_and(|name| read.lets(name)));
     if read.listener {
         if profile.listener_path.is_empty() {
             bail!("{HERE}.syscalls asks for SCMP_ACT_NOTIFY, but seccomp listenerPath is not set");
@@ -110,6 +117,18 @@ pub(super) fn read(profile: &Seccomp) -> Result<Profile> {
         bail!("{HERE}.listenerMetadata is set, but listenerPath is not");
     }
     Ok(read)
+}
+
+impl Profile {
+    /// Whether nothing is in the way of this call, whatever its arguments.
+    fn lets(&self, name: Name) -> bool {
+        let mut rules = self.rules.iter().filter(|rule| rule.names.contains(&name)).peekable();
+        let action = match rules.peek() {
+            None => Some(self.default),
+            Some(_) => rules.find(|rule| rule.alternatives.iter().any(Vec::is_empty)).map(|rule| rule.action),
+        };
+        action.is_some_and(|action| matches!(action & action::MASK, action::ALLOW | action::LOG))
+    }
 }
 
 fn default_action(profile: &Seccomp) -> Result<u32> {

@@ -2,7 +2,7 @@
 //! another version or for another kernel reads as None and is compiled anew; it is never an error.
 //!
 //! ```text
-//! magic 8 | version 4 | native 4 | flags 4 | listener 4 | instructions 4 | warnings 4
+//! magic 8 | version 4 | native 4 | flags 4 | listener 4 | lets start 4 | instructions 4 | warnings 4
 //! instructions: 8 bytes each | warnings: length 4, text | checksum 8 over all before
 //! ```
 //! All numbers are little endian. The checksum finds accidents; against intent the directory is the guard.
@@ -12,7 +12,7 @@ use crate::sys::seccomp::{INSTRUCTIONS_MAX, Instruction};
 
 const MAGIC: &[u8; 8] = b"dejabpf\n";
 /// To be raised whenever `compile` makes another program of the same profile.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const CHECKSUM: usize = 8;
 
 impl Program {
@@ -24,6 +24,7 @@ impl Program {
             self.native as u32,
             self.flags,
             u32::from(self.listener),
+            u32::from(self.lets_start),
             self.instructions.len() as u32,
             self.warnings.len() as u32,
         ];
@@ -53,6 +54,7 @@ impl Program {
         }
         let flags = take_number(&mut rest)?;
         let listener = take_number(&mut rest)? == 1;
+        let lets_start = take_number(&mut rest)? == 1;
         let count = take_number(&mut rest)? as usize;
         let warning_count = take_number(&mut rest)?;
         if count > INSTRUCTIONS_MAX {
@@ -71,7 +73,8 @@ impl Program {
             warnings.push(String::from_utf8(text.to_vec()).ok()?);
             rest = after;
         }
-        rest.is_empty().then_some(Program { flags, instructions, listener, warnings, native })
+        let program = Program { flags, instructions, listener, lets_start, warnings, native };
+        rest.is_empty().then_some(program)
     }
 }
 
@@ -98,6 +101,7 @@ mod tests {
             flags: 12,
             instructions: vec![instruction; 5],
             listener: true,
+            lets_start: false,
             warnings: vec!["one".to_owned(), "zwö".to_owned()],
             native: Arch::X86_64,
         }
