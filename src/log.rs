@@ -1,7 +1,8 @@
 //! Where errors and warnings go: the file, journal or syslog that `--log` names, and stderr.
 //!
 //! A run that fails leaves exactly one line at level error, a run that succeeds none: callers read the last
-//! line, or the whole file as one object. The lines are those of runc, as text or JSON. Nothing is opened
+//! line, or the whole file as one object, so warnings go to a log only where they are asked for. People see
+//! them on stderr. The lines are those of runc, as text or JSON. Nothing is opened
 //! before there is something to write.
 
 use std::fs::OpenOptions;
@@ -83,7 +84,7 @@ pub fn error(message: &str) {
     write(Level::Error, message);
 }
 
-/// Something the caller should know although the run goes on; shown when asked for.
+/// Something the caller should know although the run goes on.
 pub fn warning(message: &str) {
     write(Level::Warning, message);
 }
@@ -98,7 +99,7 @@ pub fn is_debug() -> bool {
 }
 
 fn write(level: Level, message: &str) {
-    let fallback = Log { destination: Destination::Stderr, json: false, level: Level::Error };
+    let fallback = Log { destination: Destination::Stderr, json: false, level: Level::Warning };
     let log = LOG.get().unwrap_or(&fallback);
     if level > log.level {
         return;

@@ -11,7 +11,7 @@ flags! {
         root: Option<PathBuf> = "root", "DIR", "directory of the containers' records (default: /run/deja, or $XDG_RUNTIME_DIR/deja)";
         log: Option<String> = "log", "FILE", "where errors are logged: [file:]FILE, journald:NAME or syslog:NAME (default: stderr)";
         log_format: LogFormat = "log-format", "text|json", "how errors are logged";
-        log_level: Level = "log-level", "error|warning|debug", "from which severity on something is logged";
+        log_level: Option<Level> = "log-level", "error|warning|debug", "from which severity on something is logged (default: warning, with --log error)";
         debug: bool = "debug", "", "log everything; as --log-level debug";
         cgroup_manager: CgroupManager = "cgroup-manager", "cgroupfs|systemd|disabled", "who makes the container's cgroup";
         systemd_cgroup: bool = "systemd-cgroup", "", "as --cgroup-manager systemd";
@@ -29,7 +29,12 @@ impl GlobalFlags {
     pub const FLAGS: &'static [&'static [Flag]] = &[Self::OWN];
 
     pub fn level(&self) -> Level {
-        if self.debug { Level::Debug } else { self.log_level }
+        let default = match self.log.as_deref() {
+            None | Some("") => Level::Warning,
+            // podman reads its log as one object.
+            Some(_) => Level::Error,
+        };
+        if self.debug { Level::Debug } else { self.log_level.unwrap_or(default) }
     }
 
     pub fn cgroup_manager(&self) -> CgroupManager {

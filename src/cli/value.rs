@@ -314,8 +314,8 @@ choices! {
     }
     /// From which severity on something is logged.
     Level {
-        #[default]
         Error = "error",
+        #[default]
         Warning = "warning" | "warn",
         Debug = "debug" | "info" | "trace",
     }
@@ -453,7 +453,7 @@ macro_rules! plain_slots {
     )*};
 }
 
-plain_slots!(Compression, Format, StateForm, LogFormat, Level, CgroupManager, Switch, SortKey, Grouping, u32);
+plain_slots!(Compression, Format, StateForm, LogFormat, CgroupManager, Switch, SortKey, Grouping, u32);
 
 /// A field that takes words from behind the flags.
 pub trait Place {
