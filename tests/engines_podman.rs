@@ -97,6 +97,27 @@ fn namespaces_are_what_is_asked_for() {
 }
 
 #[test]
+fn user_namespaces_are_given_out_shared_and_left_out() {
+    requires!(vm, engine "podman");
+    let world = podman();
+    world.ok("echo containers:200000:100000 | tee /etc/subuid /etc/subgid");
+    let map = |flags: &str| {
+        let map = world.ok(&format!("podman run --rm {flags} busy cat /proc/self/uid_map"));
+        map.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    world.ok("podman run --detach --name web --userns auto:size=4096 --volume kept:/kept busy sleep 1000");
+    assert_eq!(map("--userns auto:size=4096"), "0 204096 4096");
+    assert_eq!(map("--userns container:web"), "0 200000 4096");
+    assert_eq!(map("--userns host"), "0 0 4294967295");
+    // What root of the container makes is its own, also in an exec.
+    world.ok("podman exec web sh -c 'touch /kept/file && kill -0 1'");
+    let volume = world.ok("podman volume inspect kept --format '{{.Mountpoint}}'");
+    assert_eq!(world.ok(&format!("stat -c %u:%g {volume}/file")), "200000:200000");
+    world.ok("podman rm --force --time 0 web");
+    assert_nothing_left(&world);
+}
+
+#[test]
 fn what_goes_wrong_has_podmans_exit_codes_and_our_words() {
     requires!(vm, engine "podman", cgroup "memory");
     let world = podman();
