@@ -79,25 +79,33 @@ pub fn grant(asked: Option<&Capabilities<'_>>, held: u64, warnings: &mut Vec<Str
     let mut refused = Vec::new();
     let mut set = |names: &List<Str<'_>>| bits(names, &mut refused);
     let bounding = set(&asked.bounding);
-    let permitted = set(&asked.permitted);
-    let effective = set(&asked.effective);
-    let inheritable = set(&asked.inheritable);
-    let ambient = set(&asked.ambient);
+    let [permitted, effective, inheritable, ambient] =
+        [&asked.permitted, &asked.effective, &asked.inheritable, &asked.ambient].map(set);
+    refused.extend(name_list((permitted | effective | inheritable | ambient) & !held));
+    warn(warnings, "ignoring unknown or unavailable capabilities", refused);
+
+    let mut alone = 0;
     // Each of these is a rule of capset(2) or prctl(2) that would fail the whole call.
     let mut limit = |what: u64, to: u64| {
-        refused.extend(name_list(what & !to));
+        alone |= what & held & !to;
         what & to
     };
-    let permitted = limit(permitted, held);
+    let permitted = permitted & held;
     let effective = limit(effective, permitted);
     let inheritable = limit(inheritable, held & bounding);
     let ambient = limit(ambient, permitted & inheritable);
-    refused.sort_unstable();
-    refused.dedup();
-    if !refused.is_empty() {
-        warnings.push(format!("ignoring unknown or unavailable capabilities: [{}]", refused.join(" ")));
-    }
+    let rule = "ignoring capabilities without those they need (for effective ones permitted, for inheritable ones \
+                bounding, for ambient ones both permitted and inheritable)";
+    warn(warnings, rule, name_list(alone).collect());
     Granted { bounding, sets: CapabilitySets { effective, permitted, inheritable }, ambient }
+}
+
+fn warn(warnings: &mut Vec<String>, what: &str, mut names: Vec<String>) {
+    names.sort_unstable();
+    names.dedup();
+    if !names.is_empty() {
+        warnings.push(format!("{what}: [{}]", names.join(" ")));
+    }
 }
 
 fn bits(names: &List<Str<'_>>, unknown: &mut Vec<String>) -> u64 {
@@ -152,17 +160,29 @@ mod tests {
     }
 
     #[test]
+    fn names_that_mean_nothing_are_told_apart_from_sets_that_do_not_fit() {
+        let json = r#"{"bounding": ["CAP_FLY"], "permitted": ["CAP_KILL"], "inheritable": ["CAP_KILL"]}"#;
+        let (granted, warnings) = granted(json, ALL);
+        assert_eq!((granted.sets.permitted, granted.sets.inheritable), (1 << 5, 0));
+        let [unknown, alone] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(unknown.ends_with(": [CAP_FLY]") && alone.ends_with(": [CAP_KILL]"), "{warnings:?}");
+    }
+
+    #[test]
     fn ambient_needs_inheritable_and_inheritable_needs_bounding() {
         let json = r#"{"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
                        "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}"#;
         let (granted, warnings) = granted(json, ALL);
         assert_eq!((granted.sets.inheritable, granted.ambient), (1 << 5, 1 << 5));
-        assert_eq!(warnings.len(), 1);
+        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(warning.starts_with("ignoring capabilities without those they need"), "{warning}");
+        assert!(warning.ends_with(": [CAP_CHOWN]"), "{warning}");
     }
 
     #[test]
     fn an_effective_set_beyond_permitted_is_cut() {
-        let (granted, _) = granted(r#"{"effective": ["CAP_SYS_ADMIN"]}"#, ALL);
+        let (granted, warnings) = granted(r#"{"effective": ["CAP_SYS_ADMIN"]}"#, ALL);
         assert_eq!(granted.sets.effective, 0);
+        assert!(warnings.concat().ends_with(": [CAP_SYS_ADMIN]"), "{warnings:?}");
     }
 }
