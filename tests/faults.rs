@@ -42,6 +42,11 @@ fn mapped() -> Bundle {
     plain().user_namespace(100_000, 65_536)
 }
 
+/// Has its mounts on the host.
+fn without_mount_namespace() -> Bundle {
+    plain().without_namespace("mount")
+}
+
 /// Of a long plan every place is tried where that is fast, and every fourth where it is not.
 fn stride() -> usize {
     if support::is_slow() { 4 } else { 1 }
@@ -157,6 +162,16 @@ fn every_step_in_a_user_namespace_can_fail() {
 }
 
 #[test]
+fn mounts_on_the_host_go_whatever_fails() {
+    requires!(bed, debug);
+    steps_of_create_and_start(without_mount_namespace(), &[]);
+    points(&without_mount_namespace(), "fail", &["create"]);
+    points(&without_mount_namespace(), "kill", &["create"]);
+    points(&without_mount_namespace().args(&["/bin/true"]), "fail", &["run"]);
+    points(&without_mount_namespace().args(&["/bin/true"]), "kill", &["run"]);
+}
+
+#[test]
 fn every_step_with_a_terminal_can_fail() {
     requires!(bed, debug);
     let bundle = plain()
@@ -190,7 +205,13 @@ fn points(bundle: &Bundle, kind: &str, verb: &[&str]) {
     let places = some(stride(), kind, command, |number, finished| {
         // What fails in `run` after the container has ended is the deleting, which can be tried again.
         let done = finished.status.success() && verb[0] == "run" && !verb.contains(&"--detach");
-        let deleting = ["delete", "remove the cgroup", "run poststop hooks", "remove the record"];
+        let deleting = [
+            "delete",
+            "remove the cgroup",
+            "take the mounts off the host",
+            "run poststop hooks",
+            "remove the record",
+        ];
         if kind == "kill" && verb[0] == "create" {
             // Whether it starts depends on how far create came; that somebody dead keeps the lock must not be.
             drop(bundle.deja().arg("start").arg(bundle.id()).output());

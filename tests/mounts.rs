@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use support::{Bundle, requires};
+use support::{Bundle, Deja, Leaks, requires};
 
 /// The script's output is the container's mountinfo, and then whatever else it says.
 const MOUNTS: &str = "cat /proc/self/mountinfo; echo ---; ";
@@ -715,13 +715,60 @@ fn what_cannot_be_mounted_says_what_and_where() {
 }
 
 #[test]
-fn without_a_mount_namespace_there_are_no_mounts() {
+fn without_a_mount_namespace_mounts_are_the_host_s_until_delete() {
+    requires!(bed);
+    let bundle = Bundle::new().without_namespace("mount").sleeps().set("/root/readonly", json!(true));
+    let leaks = Leaks::snapshot(&bundle);
+    let container = bundle.start();
+    let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("its mount namespace");
+    assert_eq!(own(&container.pid().to_string()), own("self"));
+    let rootfs = bundle.rootfs();
+    let read = |path: &str| std::fs::read_to_string(rootfs.join(path));
+    assert_eq!(read("proc/1/comm").expect("its proc"), "sleep\n");
+    let script = "cat /proc/1/comm; ls /proc/acpi; touch /x /proc/sys/kernel/hostname 2>&1; ls /dev/null";
+    let said = container.exec(&["/bin/sh", "-c", script]).assert_code(0).stdout();
+    let refusals =
+        "touch: /x: Read-only file system\ntouch: /proc/sys/kernel/hostname: Read-only file system";
+    assert_eq!(said.trim_end(), format!("sleep\n{refusals}\n/dev/null"));
+    let image = bundle.file("image");
+    let checkpoint = container.verb("checkpoint", &["--image-path", image.to_str().expect("UTF-8")]);
+    checkpoint.fails().assert_says("has no mount namespace");
+    drop(container);
+    leaks.assert_none();
+    read("proc/1/comm").expect_err("nothing is mounted any more");
+    // Nothing to mount, nothing on the host.
+    let bare = Bundle::new().without_namespace("mount").set("/mounts", json!([]));
+    let bare = bare.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
+    bare.script("ls -d /bin/busybox").run().assert_code(0).assert_stdout("/bin/busybox");
+}
+
+/// A mount below a bound directory of the host is its peer on the host as well, and has to stay.
+#[test]
+fn taking_mounts_off_the_host_takes_none_of_the_host_s() {
     requires!(bed);
     let bundle = Bundle::new().without_namespace("mount");
-    refused(&bundle, "mounts needs a mount namespace");
-    let bundle = Bundle::new().without_namespace("mount").set("/mounts", json!([]));
-    let bundle = bundle.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
-    bundle.script("ls -d /bin/busybox").run().assert_code(0).assert_stdout("/bin/busybox");
+    let shared = bundle.file("shared");
+    let inner = shared.join("inner");
+    std::fs::create_dir_all(&inner).expect("make a directory");
+    let script = format!(
+        "mount --bind {0} {0} && mount --make-rshared {0} && mount -t tmpfs tmpfs {1} && touch {1}/kept",
+        shared.display(),
+        inner.display()
+    );
+    Deja::other("sh").args(["-c", &script]).ok();
+    let shown = bundle.mount(bind(&shared, "/shown", &["rbind"])).script("ls /shown/inner");
+    shown.run().assert_code(0).assert_stdout("kept");
+    assert!(inner.join("kept").exists());
+    Deja::other("umount").args(["-l", shared.to_str().expect("UTF-8")]).ok();
+}
+
+#[test]
+fn mounts_on_the_host_are_not_for_user_namespaces() {
+    requires!(bed, userns);
+    let mapped = Bundle::new().without_namespace("mount").user_namespace(100_000, 65_536);
+    refused(&mapped, "mounts needs a mount namespace");
+    let bundle = Bundle::new().without_namespace("mount").set("/linux/rootfsPropagation", json!("shared"));
+    refused(&bundle, "linux.rootfsPropagation needs a mount namespace");
 }
 
 #[test]

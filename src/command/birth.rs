@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::agent;
 use super::blueprint::Blueprint;
+use super::host_root::{self, HostRoot};
 use super::notify::{self, Manager, Messenger};
 use super::place::{self, Place};
 use super::terminal::{self, Console};
@@ -57,6 +58,7 @@ pub struct Birth<'b> {
     /// Where the program says that it is ready, unless somebody else starts it.
     pub messenger: Option<Messenger>,
     class: Option<rdt::Made>,
+    host_root: Option<HostRoot>,
 }
 
 /// Makes the container. With `hold` its init then waits for `start`; otherwise it is about to run the program.
@@ -84,6 +86,7 @@ pub fn bring_up<'b>(
     record.cgroup = place.intended();
     let class = class_of_service(blueprint, request.id)?;
     record.rdt = class.as_ref().map(remembered);
+    record.host_root = blueprint.host_root().map(host_root::place).transpose()?;
     reservation.write(&record)?;
     trial::point("save config.json")?;
     reservation.save_config(config)?;
@@ -110,6 +113,11 @@ pub fn bring_up<'b>(
     if plan.asks_for_state {
         room.state = vec![0; state(&record, Status::Creating)?.len() + LONGEST_PID];
     }
+    let host_root = record.host_root.as_ref().map(|place| {
+        trial::point("mount the root on the host")?;
+        HostRoot::attach(place)
+    });
+    let host_root = host_root.transpose()?;
     let (cgroup_fd, lock) = (cgroup.as_ref().map(AsFd::as_fd), Some(reservation.directory()));
     let handover = Handover { cgroup: cgroup_fd, listener, lock, console, state: &mut room.state };
     trial::point("clone")?;
@@ -117,7 +125,8 @@ pub fn bring_up<'b>(
     drop(keeper);
     record.pid = launch.pid.as_raw_nonzero().get();
 
-    let mut birth = Birth { reservation, cgroup, record, launch, master: None, messenger, class: None };
+    let mut birth =
+        Birth { reservation, cgroup, record, launch, master: None, messenger, class: None, host_root };
     if let Err(error) = birth.raise(request, blueprint, &place, class.as_ref()) {
         return Err(birth.diagnose(error));
     }
@@ -238,6 +247,7 @@ impl Birth<'_> {
             cgroup.keep();
         }
         self.class.take().into_iter().for_each(rdt::Made::keep);
+        self.host_root.iter_mut().for_each(HostRoot::keep);
         self.launch.release();
         std::mem::forget((self.cgroup, self.launch));
         self.reservation.commit(self.record)

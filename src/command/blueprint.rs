@@ -89,6 +89,12 @@ impl<'s> Blueprint<'s> {
         }
     }
 
+    /// The root that is to be attached on the host, for a container that mounts and has no namespace for that.
+    pub fn host_root(&self) -> Option<&str> {
+        let on_host = !self.namespaces.all() & namespace::MOUNT != 0;
+        (on_host && rootfs::asks_for_mounts(self.spec).is_some()).then_some(&self.root)
+    }
+
     fn hooks(&self, moment: Moment) -> Vec<hook::Prepared> {
         self.spec
             .hooks

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::birth;
+use super::host_root;
 use super::kill::open_init;
 use crate::cgroup;
 use crate::cli;
@@ -123,6 +124,10 @@ pub fn remove(container: Container) -> Result<()> {
     if let Some(place) = &container.record.cgroup {
         remove_cgroup(place)?;
         stop_unit(place);
+    }
+    if let Some(place) = &container.record.host_root {
+        trial::point("take the mounts off the host")?;
+        host_root::detach(place)?;
     }
     if let Some(place) = &container.record.rdt {
         rdt::remove(&place.made)?;

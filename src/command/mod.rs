@@ -19,6 +19,7 @@ mod features;
 mod filters;
 mod foreground;
 mod help;
+mod host_root;
 mod import;
 mod kill;
 mod layer;

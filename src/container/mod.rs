@@ -19,7 +19,7 @@ mod store;
 pub use crowd::Crowd;
 pub use id::check_id;
 pub use life::{Life, life, own_life};
-pub use record::{CgroupPlace, Listener, RdtPlace, Record, Sharing, VERSION};
+pub use record::{CgroupPlace, HostPlace, Listener, RdtPlace, Record, Sharing, VERSION};
 pub use state::{Listing, State};
 pub use status::{Action, Status, require};
 pub use store::{CONFIG, Container, Lock, Reservation, START_SOCKET, Store, absolute, default_root};

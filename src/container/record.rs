@@ -26,6 +26,8 @@ pub struct Record {
     pub cgroup: Option<CgroupPlace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rdt: Option<RdtPlace>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_root: Option<HostPlace>,
     pub bundle: String,
     pub rootfs: String,
     /// RFC 3339.
@@ -92,6 +94,15 @@ pub struct RdtPlace {
     pub made: Vec<PathBuf>,
 }
 
+/// Where the host carries the mounts of a container without a mount namespace.
+#[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostPlace {
+    pub path: String,
+    /// The number of the mount that was there before.
+    pub below: u64,
+}
+
 /// Who is told about the system calls that a seccomp profile notifies of.
 #[derive(Serialize, Deserialize, Default, Debug, Clone, PartialEq)]
 #[serde(default, rename_all = "camelCase")]
@@ -113,6 +124,7 @@ impl Record {
             start_time: field(bytes, "startTime").unwrap_or_default(),
             cgroup: field(bytes, "cgroup"),
             rdt: field(bytes, "rdt"),
+            host_root: field(bytes, "hostRoot"),
             ..Self::default()
         }
     }
@@ -170,6 +182,7 @@ mod tests {
                 monitor: Some("/r/web/mon_groups/web".into()),
                 made: vec!["/r/web/mon_groups/web".into(), "/r/web".into()],
             }),
+            host_root: Some(HostPlace { path: "/b/rootfs".into(), below: 30 }),
             annotations: [("a".to_owned(), "b".to_owned())].into(),
             namespaces: 0x2000_0000,
             own_pids: true,

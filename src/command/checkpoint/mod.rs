@@ -44,6 +44,12 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let _lock = container.lock()?;
     let status = super::status(&container)?;
     require(Action::Checkpoint, container.id(), status)?;
+    if container.record.host_root.is_some() {
+        bail!(
+            "container {:?} has no mount namespace: its mounts are the host's, and would not come back",
+            container.id()
+        );
+    }
     let program = checkpoint::find_program(std::env::var_os("PATH").as_deref())?;
     let config = container.config()?;
     let spec = spec::load(&config)?;

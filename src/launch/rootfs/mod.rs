@@ -33,7 +33,7 @@ pub use mounts::binds;
 pub use options::option_names;
 pub use path::{clean, on_host};
 pub use perform::{Context, perform};
-pub use plan::{Facts, Plan, plan};
+pub use plan::{Facts, Plan, asks_for_mounts, plan};
 pub use source::{Opened, open_sources};
 pub use target::{Kind, make};
 
@@ -62,6 +62,8 @@ pub enum Step {
     OpenRoot,
     /// Takes away what lies on top there.
     Unmount(Target),
+    /// Opens the root that the parent has attached, for a container that has its mounts on the host.
+    HostRoot(CString),
     /// Attaches a copy of the root to itself.
     Root(CString),
     Mount(Box<Mount>),
@@ -174,6 +176,7 @@ impl fmt::Display for Step {
             }
             Step::OpenRoot => f.write_str("open the container's root"),
             Step::Unmount(target) => write!(f, "unmount {target}"),
+            Step::HostRoot(path) => write!(f, "open the root {path:?} that is mounted on the host"),
             Step::Root(path) => write!(f, "mount the root {path:?}"),
             Step::Mount(mount) => mount.fmt(f),
             Step::OpenDev => f.write_str("open \"/dev\" of the root, a directory and no link"),

@@ -90,6 +90,12 @@ pub fn perform(step: &Step, context: &mut Context<'_>) -> Result<()> {
             context.set_base(Base::Root, leak(change::open_root()?));
             Ok(())
         }
+        Step::HostRoot(path) => {
+            credential::umask(0);
+            let root = fs::openat(fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+            context.set_base(Base::Root, leak(root));
+            Ok(())
+        }
         Step::Unmount(target) => change::unmount(target, context.base(target.base)?),
         Step::Root(path) => attach_root(path, context),
         Step::Mount(mount) => perform_mount(mount, context),

@@ -53,8 +53,12 @@ pub struct Plan {
 pub fn plan(spec: &Spec<'_>, facts: &Facts<'_>) -> Result<Plan> {
     let default = spec::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default);
-    if facts.namespaces & namespace::MOUNT == 0 {
-        return without_mounts(spec, linux, facts);
+    let own_mounts = facts.namespaces & namespace::MOUNT != 0;
+    if !own_mounts {
+        match asks_for_mounts(spec) {
+            Some(what) => may_mount_on_the_host(what, linux, facts)?,
+            None => return Ok(Plan { finish: vec![change_root(facts)?], ..Plan::default() }),
+        }
     }
     if !linux.mount_label.is_empty() && !facts.selinux {
         let message = "linux.mountLabel is given, but SELinux is not enabled on this machine";
@@ -62,7 +66,10 @@ pub fn plan(spec: &Spec<'_>, facts: &Facts<'_>) -> Result<Plan> {
     }
     let propagation = root_propagation(linux)?;
     let mut planner = Planner::new(facts, linux);
-    planner.root(propagation)?;
+    match own_mounts {
+        true => planner.root(propagation)?,
+        false => planner.plan.prepare.push(Step::HostRoot(CString::new(facts.root)?)),
+    }
     planner.mounts(&spec.mounts)?;
     planner.dev()?;
     if spec.process.as_ref().is_some_and(|process| process.terminal) {
@@ -74,31 +81,43 @@ pub fn plan(spec: &Spec<'_>, facts: &Facts<'_>) -> Result<Plan> {
     if let Some(process) = spec.process.as_ref().filter(|_| readonly) {
         planner.working_directory(&process.cwd)?;
     }
-    enter::plan(&mut planner.plan.finish, facts, readonly, propagation)?;
+    if own_mounts {
+        enter::plan(&mut planner.plan.finish, facts, readonly, propagation)?;
+    } else {
+        planner.plan.finish.extend(readonly.then_some(Step::SealRoot { readonly, private: true }));
+        planner.plan.finish.push(change_root(facts)?);
+    }
     Ok(planner.plan)
 }
 
-/// Without a mount namespace of its own a container would mount on the host.
-fn without_mounts(spec: &Spec<'_>, linux: &spec::Linux<'_>, facts: &Facts<'_>) -> Result<Plan> {
+fn change_root(facts: &Facts<'_>) -> Result<Step> {
+    Ok(Step::ChangeRoot(CString::new(facts.root)?))
+}
+
+/// The first thing in the config that is done by mounting.
+pub fn asks_for_mounts(spec: &Spec<'_>) -> Option<&'static str> {
+    let linux = spec.linux.as_ref();
     let asked = [
         ("mounts", !spec.mounts.is_empty()),
         ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly)),
         ("process.terminal", spec.process.as_ref().is_some_and(|process| process.terminal)),
-        ("linux.devices", !linux.devices.is_empty()),
-        ("linux.maskedPaths", !linux.masked_paths.is_empty()),
-        ("linux.readonlyPaths", !linux.readonly_paths.is_empty()),
-        ("linux.rootfsPropagation", !linux.rootfs_propagation.is_empty()),
+        ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
+        ("linux.maskedPaths", linux.is_some_and(|linux| !linux.masked_paths.is_empty())),
+        ("linux.readonlyPaths", linux.is_some_and(|linux| !linux.readonly_paths.is_empty())),
+        ("linux.rootfsPropagation", linux.is_some_and(|linux| !linux.rootfs_propagation.is_empty())),
     ];
-    match asked.iter().find(|entry| entry.1) {
-        Some((name, _)) => {
-            let message = format!("{name} needs a mount namespace in linux.namespaces");
-            Err(Failure::input(message).into())
-        }
-        None => {
-            let finish = vec![Step::ChangeRoot(CString::new(facts.root)?)];
-            Ok(Plan { finish, ..Plan::default() })
-        }
+    asked.into_iter().find_map(|(name, is_there)| is_there.then_some(name))
+}
+
+/// A container without a mount namespace has its mounts on the host, below a root that is mounted there, too. A user
+/// namespace gives no right to that, and how the host's mounts spread is not a container's to say.
+fn may_mount_on_the_host(what: &str, linux: &spec::Linux<'_>, facts: &Facts<'_>) -> Result<()> {
+    let what = if linux.rootfs_propagation.is_empty() { what } else { "linux.rootfsPropagation" };
+    let own_users = facts.namespaces & namespace::USER != 0;
+    if own_users || !facts.privileged || what == "linux.rootfsPropagation" {
+        return Err(Failure::input(format!("{what} needs a mount namespace in linux.namespaces")).into());
     }
+    Ok(())
 }
 
 /// None where the config asks for nothing: slaves of the host below a private root.
@@ -521,16 +540,24 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mount_namespace_nothing_is_mounted() {
-        let none = facts(namespace::PID);
-        assert_eq!(planned("{}", &none).unwrap().finish, [Step::ChangeRoot(c"/bundle/rootfs".to_owned())]);
-        for json in [
-            r#"{"mounts":[{"destination":"/proc","type":"proc"}]}"#,
-            r#"{"root":{"path":"r","readonly":true}}"#,
-            r#"{"linux":{"maskedPaths":["/x"]}}"#,
-        ] {
-            let error = planned(json, &none).unwrap_err().to_string();
-            assert!(error.contains("needs a mount namespace"), "{error}");
-        }
+    fn without_a_mount_namespace_mounts_are_below_a_root_on_the_host() {
+        let host = facts(namespace::PID);
+        let entered = Step::ChangeRoot(c"/bundle/rootfs".to_owned());
+        let nothing = planned("{}", &host).unwrap();
+        assert_eq!((nothing.prepare.len(), nothing.finish.as_slice()), (0, [entered].as_slice()));
+        let json = r#"{"mounts":[{"destination":"/proc","type":"proc"}],"root":{"path":"r","readonly":true},
+            "linux":{"maskedPaths":["/proc/kcore"]}}"#;
+        let plan = planned(json, &host).unwrap();
+        let words: Vec<String> = plan.prepare.iter().chain(&plan.finish).map(Step::to_string).collect();
+        assert_eq!(words[0], r#"open the root "/bundle/rootfs" that is mounted on the host"#);
+        assert_eq!(
+            words[words.len() - 2..],
+            ["make the root read-only", r#"change the root to "/bundle/rootfs""#]
+        );
+        let refused = |json: &str, facts: &Facts<'_>| planned(json, facts).unwrap_err().to_string();
+        let users = facts(namespace::PID | namespace::USER);
+        assert_eq!(refused(json, &users), "mounts needs a mount namespace in linux.namespaces");
+        let propagation = r#"{"linux":{"rootfsPropagation":"shared"}}"#;
+        assert!(refused(propagation, &host).contains("linux.rootfsPropagation needs a mount namespace"));
     }
 }
