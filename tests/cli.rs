@@ -7,7 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use support::{Deja, binary, requires};
+use serde_json::json;
+use support::{Bundle, Container, Deja, binary, requires};
 
 const VERBS: &[&str] = &[
     "create",
@@ -282,4 +283,38 @@ fn state_costs_little() {
     // Dynamic linking of a debug build is some forty calls of it.
     assert!(calls < 90, "{calls} system calls");
     drop(UnixListener::bind(directory.path().join("unused")));
+}
+
+#[test]
+fn debug_tells_every_step_before_it_is_done() {
+    requires!(bed);
+    let bundle = Bundle::new().sleeps();
+    let created = |flags: &[&str]| {
+        bundle.save();
+        let create = bundle.deja().args(flags).args(["create", "--bundle"]).arg(bundle.path());
+        Container::adopt(&bundle, bundle.id(), create.arg(bundle.id()).ok())
+    };
+    assert_eq!(created(&[]).stderr(), "");
+    let cgroup = format!("cgroup: {}", bundle.cgroup().display());
+    assert!(created(&["--debug"]).stderr().contains(&cgroup));
+    let container = created(&["--debug", "--cgroup-manager", "disabled"]);
+    let said = container.stderr();
+    for words in [
+        "cgroup: none of its own",
+        "mount \\\"proc\\\" on \\\"/proc\\\"",
+        "pivot into the root",
+        "wait for start",
+        "level=debug msg=\"exec /bin/sleep\"",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (first, last) = (said.find("level=debug msg=\"step 1 of "), said.find("report ready"));
+    assert!(first.is_some() && first < last, "{said}");
+    container.start();
+    let process = json!({"cwd": "/", "args": ["grep", "Cpus_allowed_list", "/proc/self/status"],
+        "execCPUAffinity": {"initial": "0", "final": "0-1"}});
+    let path = bundle.file("process.json");
+    fs::write(&path, process.to_string()).expect("write process.json");
+    let exec = bundle.deja().args(["--debug", "exec", "--process"]).arg(&path).arg(bundle.id()).ok();
+    exec.assert_says("set the CPU affinity: 0x1\"").assert_says("set the CPU affinity: 0x3\"");
 }

@@ -12,7 +12,7 @@ flags! {
         log: Option<String> = "log", "FILE", "where errors are logged: [file:]FILE, journald:NAME or syslog:NAME (default: stderr)";
         log_format: LogFormat = "log-format", "text|json", "how errors are logged";
         log_level: Option<Level> = "log-level", "error|warning|debug", "from which severity on something is logged (default: warning, with --log error)";
-        debug: bool = "debug", "", "log everything; as --log-level debug";
+        debug: bool = "debug", "", "log everything, each step before it is done; as --log-level debug";
         cgroup_manager: CgroupManager = "cgroup-manager", "cgroupfs|systemd|disabled", "who makes the container's cgroup";
         systemd_cgroup: bool = "systemd-cgroup", "", "as --cgroup-manager systemd";
         rootless: Switch = "rootless", "true|false|auto", "go on where the cgroup may not be changed";

@@ -18,11 +18,10 @@ use super::place::{self, Place};
 use super::terminal::{self, Console};
 use crate::cgroup::{self, Cgroup};
 use crate::cli::{self, Global};
-use crate::container::{self, Container, Life, RdtPlace, Record, Reservation, Status, Store};
+use crate::container::{self, Container, HostPlace, Life, RdtPlace, Record, Reservation, Status, Store};
 use crate::hook;
 use crate::launch::namespaces::Namespaces;
 use crate::launch::{self, Handover, Launch, Milestone, Plan, Question, Reply, netdev};
-use crate::log;
 use crate::rdt;
 use crate::sys::{AsFd, OwnedFd, fs, socket};
 use crate::trial;
@@ -98,6 +97,7 @@ pub fn bring_up<'b>(
     let made = place.make(&|| super::is_rootless(request.global), &announce)?;
     let (cgroup, keeper) = made.map_or((None, None), |made| (Some(made.cgroup), made.keeper));
     record.cgroup = cgroup.as_ref().and_then(|cgroup| place.made(cgroup));
+    place.announce(cgroup.as_ref());
     trial::point("make start.sock")?;
 
     let listener = request.hold.then(|| socket::listen_messages(&reservation.start_socket()));
@@ -109,15 +109,11 @@ pub fn bring_up<'b>(
     let plan = room.plan.insert(blueprint.plan(request, cgroup.as_ref(), &joined)?);
     #[cfg(debug_assertions)]
     trial::step().into_iter().for_each(|number| plan.fail_at(number));
-    plan.warnings.iter().for_each(|warning| log::warning(warning));
+    super::announce(plan);
     if plan.asks_for_state {
         room.state = vec![0; state(&record, Status::Creating)?.len() + LONGEST_PID];
     }
-    let host_root = record.host_root.as_ref().map(|place| {
-        trial::point("mount the root on the host")?;
-        HostRoot::attach(place)
-    });
-    let host_root = host_root.transpose()?;
+    let host_root = record.host_root.as_ref().map(attach_root).transpose()?;
     let (cgroup_fd, lock) = (cgroup.as_ref().map(AsFd::as_fd), Some(reservation.directory()));
     let handover = Handover { cgroup: cgroup_fd, listener, lock, console, state: &mut room.state };
     trial::point("clone")?;
@@ -256,6 +252,11 @@ impl Birth<'_> {
 
 pub fn state(record: &Record, status: Status) -> Result<Vec<u8>> {
     serde_json::to_vec(&record.state(status)).context("write the state")
+}
+
+fn attach_root(place: &HostPlace) -> Result<HostRoot> {
+    trial::point("mount the root on the host")?;
+    HostRoot::attach(place)
 }
 
 fn remembered(class: &rdt::Plan) -> RdtPlace {

@@ -14,7 +14,6 @@ use crate::cli::{self, Global};
 use crate::container::{self, Action, Container, Store, require};
 use crate::error::Failure;
 use crate::launch::{self, AnotherProcess, Handover, Milestone, Plan, Question, Reply, identity, sysctl};
-use crate::log;
 use crate::rdt;
 use crate::spec::{self, Capabilities, List, Map, Process, Spec, Str};
 use crate::sys::clone::namespace;
@@ -44,7 +43,7 @@ pub fn run(global: &Global, arguments: &cli::Exec) -> Result<i32> {
     let (mut plan, _root) = target.plan(arguments, &process)?;
     #[cfg(debug_assertions)]
     trial::step().into_iter().for_each(|number| plan.fail_at(number));
-    plan.warnings.iter().for_each(|warning| log::warning(warning));
+    super::announce(&plan);
     let foreground = (!arguments.detach).then(Foreground::begin).transpose()?;
     trial::point("open the console")?;
     let (console, master) = console.open()?;

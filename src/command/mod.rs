@@ -54,6 +54,8 @@ use crate::cgroup::{Cgroup, Freezers, Mount};
 use crate::cli::{Global, Invocation, Switch, Verb};
 use crate::container::{self, CgroupPlace, Container, Crowd, Status, Store};
 use crate::error::Failure;
+use crate::launch::Plan;
+use crate::log;
 use crate::regex::Regex;
 use crate::sys::process::{self, effective_uid};
 use crate::systemd::Manager;
@@ -226,7 +228,7 @@ fn each(ids: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<()> {
         match (act(id), &first) {
             (Ok(()), _) => (),
             (Err(error), Ok(())) => first = Err(error),
-            (Err(error), Err(_)) => crate::log::warning(&crate::error::sentence(&error)),
+            (Err(error), Err(_)) => log::warning(&crate::error::sentence(&error)),
         }
     }
     first
@@ -251,6 +253,14 @@ fn is_rootless(global: &Global) -> bool {
         Switch::On => true,
         Switch::Off => false,
         Switch::Auto => is_confined(),
+    }
+}
+
+/// What is about to be done, before it is: what the caller should know, and every step for who asks.
+fn announce(plan: &Plan) {
+    plan.warnings.iter().for_each(|warning| log::warning(warning));
+    if log::is_debug() {
+        plan.narrative().for_each(|line| log::debug(&line));
     }
 }
 

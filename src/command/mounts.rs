@@ -36,6 +36,7 @@ pub fn run(global: &Global, arguments: &cli::Mounts) -> Result<()> {
     let mut plan = plan(&container, &init, change, &spec)?;
     #[cfg(debug_assertions)]
     trial::step().into_iter().for_each(|number| plan.fail_at(number));
+    super::announce(&plan);
     trial::point("clone")?;
     let handover = Handover { cgroup: None, listener: None, console: None, lock: None, state: &mut [] };
     let mut launch = launch::begin(&plan, handover)?;

@@ -114,6 +114,16 @@ impl Place {
         })
     }
 
+    /// What follows from the config, for who asks for every step.
+    pub fn announce(&self, cgroup: Option<&Cgroup>) {
+        if !log::is_debug() {
+            return;
+        }
+        let place = cgroup.map_or_else(|| "none of its own".to_owned(), Cgroup::full);
+        log::debug(&format!("cgroup: {place}"));
+        self.writes.iter().for_each(|write| log::debug(&format!("limit: {write}")));
+    }
+
     /// Sets the limits and the rules for devices. systemd knows the limits by now, but rounds some of them.
     pub fn limit(&self, cgroup: &Cgroup) -> Result<()> {
         cgroup::apply(cgroup, &self.writes)?;

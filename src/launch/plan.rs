@@ -370,6 +370,18 @@ impl Plan {
 }
 
 impl Plan {
+    /// Everything that is going to be done, a line for each step.
+    pub fn narrative(&self) -> impl Iterator<Item = String> {
+        let own = |steps: &[Step], who: &str| -> Vec<String> {
+            let line = |(number, step): (usize, &Step)| match step {
+                Step::Exec => format!("{who}{}", self.image.words()),
+                step => format!("{who}{}", numbered(number, steps.len(), step)),
+            };
+            steps.iter().enumerate().map(line).collect()
+        };
+        own(&self.relay, "middle process, ").into_iter().chain(own(&self.steps, ""))
+    }
+
     /// A fault in a sentence: which step of how many, what it was to do, and what the kernel said.
     pub fn explain(&self, number: usize, fault: Fault) -> anyhow::Error {
         let relay = number.checked_sub(super::child::RELAY);

@@ -97,7 +97,12 @@ impl fmt::Display for Step {
             Step::BecomeRoot { .. } => f.write_str("become root in the user namespace"),
             Step::NewSession => f.write_str("start a session"),
             Step::Processors(None) => f.write_str("reset the CPU affinity"),
-            Step::Processors(Some(_)) => f.write_str("set the CPU affinity"),
+            Step::Processors(Some(mask)) => {
+                f.write_str("set the CPU affinity: 0x")?;
+                let mut digits = mask.iter().rev().skip_while(|byte| **byte == 0);
+                digits.next().map_or(Ok(()), |first| write!(f, "{first:x}"))?;
+                digits.try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
             Step::JoinKeyring { name, label: Some(label), .. } => {
                 write!(f, "join session keyring {name:?} with the SELinux label {label:?}")
             }
