@@ -41,6 +41,8 @@ pub struct Survey {
     /// Pids of who holds file locks.
     pub locks: Vec<i32>,
     pub idmapped: Vec<String>,
+    /// The SELinux label that CRIU does not know how to save.
+    pub unsaved_label: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -85,6 +87,11 @@ pub fn obstacles(survey: &Survey, allowed: Allowed) -> Vec<Obstacle> {
         |kind, reason: String, advice| Obstacle { kind, pid: None, command: String::new(), reason, advice };
     for point in &survey.idmapped {
         found.push(whole("idmapped-mount", format!("the mount {point:?} is id-mapped"), ""));
+    }
+    if let Some(label) = &survey.unsaved_label {
+        let reason =
+            format!("the SELinux label {label:?} is beyond this criu, which was built without SELinux");
+        found.push(whole("selinux-label", reason, "a criu that was built with it saves labels"));
     }
     if survey.connections > 0 && !allowed.tcp_established {
         let reason = format!("{} TCP connection(s) are open", survey.connections);
@@ -156,6 +163,14 @@ mod tests {
 
     fn kinds(survey: &Survey, allowed: Allowed) -> Vec<&'static str> {
         obstacles(survey, allowed).iter().map(|one| one.kind).collect()
+    }
+
+    #[test]
+    fn a_label_that_criu_does_not_know_stands_in_the_way() {
+        let survey = Survey { unsaved_label: Some("u:r:t:s0".to_owned()), ..Survey::default() };
+        let found = obstacles(&survey, Allowed::default());
+        assert_eq!(found.iter().map(|one| one.kind).collect::<Vec<_>>(), ["selinux-label"]);
+        assert!(found[0].reason.contains("\"u:r:t:s0\""), "{found:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! below whose cgroup namespace they then find themselves, and with the root as a mount in a mount namespace that
 //! goes with it, so that a restore that is killed leaves no mount behind.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -275,6 +275,15 @@ pub fn find_program(path: Option<&OsStr>) -> Result<CString> {
         }
     }
     bail!("criu is not installed: no such program in $PATH or /usr/sbin")
+}
+
+/// Whether this CRIU was built with SELinux. It does not say; but one that was looks for SELinux's file system, and so has
+/// its name in it.
+pub fn knows_selinux(program: &CStr) -> Result<bool> {
+    const NAME: &[u8] = b"/sys/fs/selinux";
+    let path = Path::new(OsStr::from_bytes(program.to_bytes()));
+    let text = std::fs::read(path).with_context(|| format!("read {path:?}"))?;
+    Ok(text.windows(NAME.len()).any(|part| part == NAME))
 }
 
 #[cfg(test)]

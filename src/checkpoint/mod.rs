@@ -26,7 +26,7 @@ pub use archive::{
 };
 pub use cause::explain;
 pub use check::{Allowed, Obstacle, obstacles};
-pub use criu::{Answer, Notice, Root, Setting, Work, find_program, run};
+pub use criu::{Answer, Notice, Root, Setting, Work, find_program, knows_selinux, run};
 pub use image::{Image, Kind, MANIFEST, Manifest};
 pub use mounts::{Bind, Intended, Mounted, Outside, outside, parse};
 pub use options::{CgroupMode, NetworkLock, Options, PageServer};

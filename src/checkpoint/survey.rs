@@ -21,6 +21,7 @@ pub fn survey(init: i32, pids: &[i32], mounted: &[Mounted]) -> Result<Survey> {
         root_is_overlay: root.is_some_and(|root| root.kind == "overlay"),
         connections: connections(init),
         locks: locks(&std::fs::read_to_string("/proc/locks").unwrap_or_default()),
+        unsaved_label: None,
         idmapped: mounted.iter().filter(|mount| mount.idmapped).map(|mount| mount.point.clone()).collect(),
     })
 }

@@ -13,7 +13,7 @@ use super::birth::state;
 use super::blueprint::Blueprint;
 use super::bundle::Bundle;
 use super::checkpoint::{
-    cgroup_mode, config_file, empty_namespaces, image_path, network_lock, work_directory,
+    cgroup_mode, config_file, empty_namespaces, image_path, label, network_lock, work_directory,
 };
 use super::foreground::Foreground;
 use super::layer::Layer;
@@ -54,6 +54,7 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
     asked.config_file = config_file(&spec);
     let blueprint = Blueprint::draw(&spec, &bundle.path, &store)?;
     check(blueprint.linux)?;
+    label::possible(blueprint.process)?;
     let source = Source::choose(arguments)?;
     let image = Image::open(&source.image_path)?;
     let program = checkpoint::find_program(std::env::var_os("PATH").as_deref())?;
@@ -93,6 +94,7 @@ fn restore(global: &Global, arguments: &cli::Restore) -> Result<i32> {
         cgroup: home.cgroup.as_ref(),
         place: &home.place,
         blueprint: &blueprint,
+        asked: &asked,
         console: &console,
         pid_file: arguments.pid_file.as_deref(),
         master: None,
@@ -341,6 +343,7 @@ struct Arrival<'a> {
     cgroup: Option<&'a Cgroup>,
     place: &'a Place,
     blueprint: &'a Blueprint<'a>,
+    asked: &'a Asked,
     console: &'a Console<'a>,
     pid_file: Option<&'a Path>,
     master: Option<OwnedFd>,
@@ -372,6 +375,7 @@ impl Arrival<'_> {
 
     /// None of them runs yet.
     fn processes_are_there(&mut self, pid: i32) -> Result<()> {
+        label::given_back(self.blueprint.process, self.asked, pid)?;
         trial::point("read the start time")?;
         let life = container::life(pid)?.with_context(|| format!("process {pid} has ended"))?;
         self.record.pid = pid;

@@ -164,7 +164,7 @@ fn security(request: &Request) -> Security {
         files: sched::prlimit(0, OPEN_FILES, None).map_or(0, |limit| limit.hard),
         apparmor: text("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         apparmor_parser: find("apparmor_parser", request).is_some(),
-        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        selinux: fs::read("/sys/fs/selinux/enforce").ok().map(|mode| mode == b"1"),
     }
 }
 

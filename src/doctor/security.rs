@@ -10,7 +10,8 @@ pub struct Security {
     pub files: u64,
     pub apparmor: bool,
     pub apparmor_parser: bool,
-    pub selinux: bool,
+    /// Whether its policy is enforced, where SELinux is on.
+    pub selinux: Option<bool>,
 }
 
 /// Bit, name, and what is lost without it. Without the first of them nothing works.
@@ -79,8 +80,11 @@ fn modules(security: &Security) -> Finding {
             "apt install apparmor",
         ),
         (true, _) => Finding::ok(CHECK, "AppArmor"),
-        (false, true) => Finding::ok(CHECK, "SELinux"),
-        (false, false) => {
+        (false, Some(true)) => Finding::ok(CHECK, "SELinux, enforcing"),
+        (false, Some(false)) => {
+            Finding::ok(CHECK, "SELinux, permissive: containers have their labels, and nothing is refused")
+        }
+        (false, None) => {
             Finding::ok(CHECK, "neither AppArmor nor SELinux: a container that names a profile is refused")
         }
     }
@@ -97,7 +101,7 @@ mod tests {
             files: 1 << 20,
             apparmor: true,
             apparmor_parser: true,
-            selinux: false,
+            selinux: None,
         }
     }
 
@@ -120,7 +124,10 @@ mod tests {
         assert_eq!(verdict(Security { files: 4096, ..security() }, 0), Warning);
         assert_eq!(verdict(Security { files: u64::MAX, ..security() }, 0), Fine);
         assert_eq!(verdict(Security { apparmor_parser: false, ..security() }, 1), Warning);
-        assert_eq!(verdict(Security { apparmor: false, selinux: true, ..security() }, 1), Fine);
+        for enforced in [true, false] {
+            let selinux = Some(enforced);
+            assert_eq!(verdict(Security { apparmor: false, selinux, ..security() }, 1), Fine);
+        }
         assert_eq!(verdict(Security { apparmor: false, ..security() }, 1), Fine);
     }
 }

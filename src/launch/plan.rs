@@ -86,7 +86,10 @@ impl Plan {
         steps.extend(namespaces.time_offsets.clone().map(Step::TimeOffsets));
         let alone = !(new_user || namespaces.relay || parts.parent_hooks);
         let network_beside = alone && namespaces.create & namespace::NETWORK != 0;
+        let labels_queues = new_user && rootfs.labels_queues();
         push_preparation(&mut steps, identity.early, rootfs.prepare, network_beside);
+        let ipc = if labels_queues { ipc_as_root(&mut steps, namespaces.create) } else { 0 };
+        let network = if network_beside { namespace::NETWORK } else { 0 };
         if parts.runtime_hooks {
             let before = steps.iter().position(|step| matches!(step, Step::Rootfs(_)));
             steps.insert(before.unwrap_or(steps.len()), Step::Reach(Barrier::RuntimeHooks));
@@ -116,11 +119,7 @@ impl Plan {
         steps.append(&mut filter);
         steps.extend([Step::Ready, Step::Exec]);
         Plan {
-            namespaces: if network_beside {
-                namespaces.create & !namespace::NETWORK
-            } else {
-                namespaces.create
-            },
+            namespaces: namespaces.create & !(ipc | network),
             network_beside,
             pid_namespace: pid_namespace(&namespaces.join, &joined, namespaces.relay),
             comes_back: true,
@@ -133,6 +132,19 @@ impl Plan {
             asks_for_state,
             warnings: identity.warnings,
         }
+    }
+}
+
+/// The file system of message queues belongs to who makes its ipc namespace, and only its owner may label it: in a new user
+/// namespace that has to be its root, which the child is not when it is cloned. Gives what is not to be cloned.
+fn ipc_as_root(steps: &mut Vec<Step>, create: u64) -> u64 {
+    let is_root = |step: &Step| matches!(step, Step::Identity(identity::Step::BecomeRoot { .. }));
+    match steps.iter().position(is_root) {
+        Some(place) if create & namespace::IPC != 0 => {
+            steps.insert(place + 1, Step::Unshare(namespace::IPC));
+            namespace::IPC
+        }
+        _ => 0,
     }
 }
 

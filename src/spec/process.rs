@@ -38,6 +38,13 @@ pub struct Process<'a> {
     pub exec_cpu_affinity: Option<CpuAffinity<'a>>,
 }
 
+impl<'a> Process<'a> {
+    /// An empty label asks for none.
+    pub fn selinux_label(&self) -> Option<&Str<'a>> {
+        self.selinux_label.as_ref().filter(|label| !label.is_empty())
+    }
+}
+
 #[derive(Deserialize, Default, Debug, Clone, Copy, PartialEq)]
 #[serde(default)]
 pub struct ConsoleSize {

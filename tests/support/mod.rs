@@ -19,6 +19,7 @@ mod disk;
 mod leaks;
 mod needs;
 mod person;
+pub mod selinux;
 mod sessions;
 mod world;
 

@@ -3,9 +3,11 @@
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::label;
 use crate::checkpoint::{self, Allowed, Obstacle};
 use crate::cli::{self, Format, Global};
 use crate::container::{Action, Container, require};
+use crate::spec;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -40,7 +42,10 @@ fn find(container: &Container, allowed: Allowed) -> Result<Vec<Obstacle>> {
     let cgroup = container.record.cgroup.as_ref().map(super::super::cgroup).transpose()?.flatten();
     let pids = cgroup.map_or(Ok(vec![init]), |cgroup| cgroup.processes())?;
     let mounted = checkpoint::parse(&super::mount_table(init)?)?;
-    Ok(checkpoint::obstacles(&checkpoint::survey(init, &pids, &mounted)?, allowed))
+    let mut survey = checkpoint::survey(init, &pids, &mounted)?;
+    let config = container.config()?;
+    survey.unsaved_label = label::unsaved(spec::load(&config)?.process.as_ref())?;
+    Ok(checkpoint::obstacles(&survey, allowed))
 }
 
 fn table(obstacles: &[Obstacle]) -> String {

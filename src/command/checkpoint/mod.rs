@@ -7,6 +7,7 @@ mod check;
 mod export;
 mod frozen;
 mod image;
+pub mod label;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ fn save(global: &Global, arguments: &cli::Checkpoint) -> Result<()> {
     let config = container.config()?;
     let spec = spec::load(&config)?;
     asked.config_file = config_file(&spec);
+    label::require_known(container.id(), spec.process.as_ref())?;
     let facts = Facts::read(&container, &spec)?;
     trial::point("begin the archive")?;
     let mut export = export::begin(arguments, &facts.mounted, &spec)?;

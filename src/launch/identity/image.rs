@@ -23,6 +23,8 @@ pub struct Image {
     /// The name holds a slash and is not looked for.
     by_path: bool,
     home_unset: bool,
+    /// The SELinux label it will have: the policy may keep it from this program.
+    label: Option<String>,
 }
 
 impl Image {
@@ -47,6 +49,7 @@ impl Image {
             environment: strings(environment),
             by_path,
             home_unset,
+            label: process.selinux_label().map(Str::to_string),
         })
     }
 
@@ -90,7 +93,11 @@ impl Image {
 
     /// What executing it is called in an error.
     pub fn words(&self) -> String {
-        format!("exec {}", self.name().to_string_lossy())
+        let name = self.name().to_string_lossy();
+        match &self.label {
+            Some(label) => format!("exec {name} with the SELinux label {label:?}"),
+            None => format!("exec {name}"),
+        }
     }
 
     /// What a fault of `search` or `execute` means, in Go's words.

@@ -110,6 +110,9 @@ fn apparmor_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.first() == Some(&b'Y'))
 }
 
+/// What a label is refused with where it would mean nothing.
+pub const NO_SELINUX: &str = "selinux label is specified in config, but selinux is disabled or not supported";
+
 pub fn selinux_enabled() -> bool {
     std::fs::exists("/sys/fs/selinux/enforce").unwrap_or(false)
 }
@@ -197,7 +200,7 @@ fn early(asked: &Asked<'_>, facts: &Facts, procfs: Option<Reach>) -> Result<Vec<
         UserNamespace::New { .. } => steps.push(Step::BecomeRoot { may_be_unmapped: false }),
         UserNamespace::Joined => steps.push(Step::BecomeRoot { may_be_unmapped: true }),
     }
-    let label = process.selinux_label.as_ref().filter(|label| !label.is_empty());
+    let label = process.selinux_label();
     let label_keyring = asked.keyring.is_some() && label.is_some();
     if let Some(reach) = procfs.or(label_keyring.then_some(Reach::Processes)) {
         steps.push(Step::OpenProcfs(reach));
@@ -283,12 +286,9 @@ fn labels(process: &Process<'_>, facts: &Facts) -> Result<Vec<Step>> {
             (false, _) => bail!("apparmor: config provided but apparmor not supported"),
         }
     }
-    if let Some(label) = set(&process.selinux_label) {
-        ensure!(
-            facts.selinux,
-            "selinux label is specified in config, but selinux is disabled or not supported"
-        );
-        steps.push(Step::SelinuxLabel(CString::new(label)?));
+    if let Some(label) = process.selinux_label() {
+        ensure!(facts.selinux, NO_SELINUX);
+        steps.push(Step::SelinuxLabel(label.to_c()));
     }
     Ok(steps)
 }

@@ -46,8 +46,10 @@ impl FileSystem {
         }
     }
 
-    pub fn is_labelled(&self) -> bool {
-        self.label.is_some() || self.settings.iter().any(|setting| setting.key.as_c_str() == c"context")
+    /// The SELinux label of what is in it.
+    pub fn label(&self) -> Option<&CStr> {
+        let context = self.settings.iter().find(|setting| setting.key.as_c_str() == c"context");
+        self.label.as_deref().or_else(|| context?.value.as_deref())
     }
 
     /// Writes the settings as one text if they can only be given like that, as an overlay's long list of layers.

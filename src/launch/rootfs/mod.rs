@@ -155,7 +155,7 @@ impl Step {
                 Some("it must be mounted on ordinary directory")
             }
             Step::Mount(mount) if fault.errno == Errno::INVAL => match &mount.make {
-                Make::FileSystem(made) if made.is_labelled() => {
+                Make::FileSystem(made) if made.label().is_some() => {
                     Some("linux.mountLabel must be a label of the loaded SELinux policy")
                 }
                 _ => None,
@@ -205,7 +205,10 @@ impl fmt::Display for Step {
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.make {
-            Make::FileSystem(_) => write!(f, "mount {:?} on {}", self.kind, self.target),
+            Make::FileSystem(made) => {
+                write!(f, "mount {:?} on {}", self.kind, self.target)?;
+                made.label().map_or(Ok(()), |label| write!(f, " with the SELinux label {label:?}"))
+            }
             Make::Opened(_) | Make::Clone(_) => write!(f, "bind {:?} on {}", self.origin, self.target),
             Make::Remount { .. } => write!(f, "remount {}", self.target),
         }

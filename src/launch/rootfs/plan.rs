@@ -49,6 +49,15 @@ pub struct Plan {
     pub(super) idmaps: Vec<IdMap>,
 }
 
+impl Plan {
+    /// Whether it gives a label to a root that is made with a namespace and belongs to who made that.
+    pub fn labels_queues(&self) -> bool {
+        let labels =
+            |made: &super::Make| matches!(made, super::Make::FileSystem(made) if made.label.is_some());
+        self.prepare.iter().any(|step| matches!(step, Step::Mount(mount) if labels(&mount.make)))
+    }
+}
+
 /// Plans the container's file system.
 pub fn plan(spec: &Spec<'_>, facts: &Facts<'_>) -> Result<Plan> {
     let default = spec::Linux::default();
