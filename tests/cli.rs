@@ -311,7 +311,7 @@ fn debug_tells_every_step_before_it_is_done() {
     let (first, last) = (said.find("level=debug msg=\"step 1 of "), said.find("report ready"));
     assert!(first.is_some() && first < last, "{said}");
     container.start();
-    let process = json!({"cwd": "/", "args": ["grep", "Cpus_allowed_list", "/proc/self/status"],
+    let process = json!({"cwd": "/", "args": ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"],
         "execCPUAffinity": {"initial": "0", "final": "0-1"}});
     let path = bundle.file("process.json");
     fs::write(&path, process.to_string()).expect("write process.json");
