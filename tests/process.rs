@@ -109,6 +109,27 @@ fn unknown_capabilities_are_warned_about() {
 }
 
 #[test]
+fn exec_adds_a_capability_to_the_ambient_set_where_it_is_inheritable() {
+    requires!(bed);
+    let bundle = Bundle::new()
+        .sleeps()
+        .set("/process/capabilities/bounding", json!(["CAP_CHOWN", "CAP_SYSLOG"]))
+        .set("/process/capabilities/inheritable", json!(["CAP_CHOWN", "CAP_SYSLOG"]))
+        .set("/process/capabilities/permitted", json!(["CAP_CHOWN"]))
+        .set("/process/capabilities/ambient", json!(["CAP_CHOWN"]));
+    let container = bundle.start();
+    let ambient = |flags: &[&str]| {
+        let status = container.exec_with(flags, &["grep", "^CapAmb", "/proc/self/status"]).ok().stdout();
+        status.split_whitespace().nth(1).and_then(|set| u64::from_str_radix(set, 16).ok()).expect("a set")
+    };
+    const CHOWN: u64 = 1;
+    const SYSLOG: u64 = 1 << 34;
+    assert_eq!(ambient(&[]), CHOWN);
+    assert_eq!(ambient(&["--cap", "CAP_SYSLOG"]), CHOWN | SYSLOG);
+    assert_eq!(ambient(&["--cap", "CAP_SYS_TIME"]), CHOWN);
+}
+
+#[test]
 fn exec_inherits_nothing_that_is_inheritable() {
     requires!(bed);
     let bundle = Bundle::new().sleeps();

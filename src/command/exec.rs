@@ -118,11 +118,14 @@ fn from_flags<'s>(arguments: &cli::Exec, spec: &Spec<'s>) -> Result<Process<'s>>
         process.user.gid = user.gid.unwrap_or(process.user.gid);
     }
     process.user.additional_gids.0.extend(&arguments.additional_gids);
-    // Never inheritable, which would hand them on to programs that ask for none.
+    // Not inheritable, which would hand them on to programs that ask for none; where config.json makes it so, ambient.
     let capabilities = process.capabilities.get_or_insert_with(Capabilities::default);
     for name in texts(&arguments.cap, "a capability")? {
         for set in [&mut capabilities.bounding, &mut capabilities.effective, &mut capabilities.permitted] {
             set.0.push(name.clone());
+        }
+        if capabilities.inheritable.iter().any(|inherited| **inherited == *name) {
+            capabilities.ambient.0.push(name);
         }
     }
     Ok(process)

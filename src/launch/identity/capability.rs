@@ -93,10 +93,14 @@ pub fn grant(asked: Option<&Capabilities<'_>>, held: u64, warnings: &mut Vec<Str
     let permitted = permitted & held;
     let effective = limit(effective, permitted);
     let inheritable = limit(inheritable, held & bounding);
-    let ambient = limit(ambient, permitted & inheritable);
-    let rule = "ignoring capabilities without those they need (for effective ones permitted, for inheritable ones \
-                bounding, for ambient ones both permitted and inheritable)";
+    let rule = "ignoring capabilities without those they need (for effective ones permitted, for inheritable ones bounding)";
     warn(warnings, rule, name_list(alone).collect());
+    let raised = permitted & inheritable;
+    let refused = name_list(ambient & held & !raised);
+    warnings.extend(refused.map(|name| {
+        format!("can't raise ambient capability {name}: it has to be permitted and inheritable")
+    }));
+    let ambient = ambient & raised;
     Granted { bounding, sets: CapabilitySets { effective, permitted, inheritable }, ambient }
 }
 
@@ -174,9 +178,10 @@ mod tests {
                        "inheritable": ["CAP_KILL", "CAP_CHOWN"], "ambient": ["CAP_KILL", "CAP_CHOWN"]}"#;
         let (granted, warnings) = granted(json, ALL);
         assert_eq!((granted.sets.inheritable, granted.ambient), (1 << 5, 1 << 5));
-        let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
-        assert!(warning.starts_with("ignoring capabilities without those they need"), "{warning}");
-        assert!(warning.ends_with(": [CAP_CHOWN]"), "{warning}");
+        let [inheritable, ambient] = warnings.as_slice() else { panic!("{warnings:?}") };
+        assert!(inheritable.starts_with("ignoring capabilities without those they need"), "{inheritable}");
+        assert!(inheritable.ends_with(": [CAP_CHOWN]"), "{inheritable}");
+        assert!(ambient.starts_with("can't raise ambient capability CAP_CHOWN: "), "{ambient}");
     }
 
     #[test]
