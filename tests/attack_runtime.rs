@@ -6,11 +6,11 @@ mod support;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde_json::json;
-use support::{Bundle, requires};
+use support::{Bundle, Container, requires};
 
 /// A descriptor that stands for deja's file in the hands of whoever saw deja run.
 fn executable_of(pid: i32) -> File {
@@ -143,6 +143,30 @@ fn no_descriptor_of_deja_is_open_in_a_container() {
     let container = running.start();
     let seen = container.exec(&["sh", "-c", script]);
     assert_eq!(foreign(&seen.stdout()), 0, "{}", seen.stdout());
+}
+
+/// A pod's neighbour that may trace could reach the host through them, and a caller waits for a pipe's other end.
+#[test]
+fn a_created_container_holds_nothing_of_the_host_or_its_caller() {
+    requires!(bed);
+    for preserved in [0, 1] {
+        let bundle = Bundle::new().script("readlink /proc/self/fd/3");
+        bundle.save();
+        let create = bundle.verb("create").args(["--preserve-fds", &preserved.to_string()]).arg(bundle.id());
+        let create = create.redirections("3</etc/hostname 4</etc/passwd 9</etc/group");
+        let container = Container::adopt(&bundle, bundle.id(), create.ok());
+        let open = fs::read_dir(format!("/proc/{}/fd", container.pid())).expect("its descriptors");
+        let number = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<i32>().ok());
+        let mut open: Vec<_> = open.map(|entry| entry.expect("an entry").path()).collect();
+        open.retain(|path| number(path).expect("a number") > 2);
+        let held: Vec<_> = open.iter().map(|path| fs::read_link(path).expect("a descriptor")).collect();
+        let (sockets, files): (Vec<_>, Vec<_>) =
+            held.into_iter().partition(|path| path.to_string_lossy().starts_with("socket:"));
+        assert_eq!((sockets.len(), files.len()), (2, preserved), "{files:?}");
+        container.start();
+        container.wait_status("stopped");
+        assert_eq!(container.stdout(), if preserved == 0 { "" } else { "/etc/hostname\n" });
+    }
 }
 
 #[test]

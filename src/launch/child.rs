@@ -144,6 +144,7 @@ impl Child<'_> {
             Step::OpenTerminal(size) => self.open_terminal(*size),
             Step::Hook(prepared) => hook::perform(prepared, &self.state[..self.state_length]),
             Step::EnterRoot(fd) => fs::fchdir(borrow(*fd)).and_then(|()| fs::chroot(c".")),
+            Step::LetGo(first) => self.let_go(*first),
             Step::WaitForStart => self.wait_for_start(),
             Step::Seccomp { flags, program } => self.load_filter(*flags, program),
             Step::Ready => self.send(Message::Ready),
@@ -190,6 +191,13 @@ impl Child<'_> {
         }
         self.rootfs.set_console(slave);
         Ok(())
+    }
+
+    /// Who waits may wait for long: nobody shall find the host's files in it, or wait for a pipe of the caller's to close.
+    fn let_go(&self, first: u32) -> Result<()> {
+        let report = self.inherited.report.as_raw_fd();
+        let listener = self.inherited.listener.as_ref().map_or(report, AsRawFd::as_raw_fd);
+        fs::close_all_from(first, [report, listener])
     }
 
     /// From the first client that says to go on, the report goes to that client.

@@ -104,12 +104,13 @@ impl Plan {
         if !early_guard {
             steps.push(Step::NotDumpable);
         }
-        let can_wait = |program: &Program| program.listener && program.lets_start;
-        let waits_under_it =
-            parts.hold && parts.start_container.is_empty() && parts.seccomp.as_ref().is_some_and(can_wait);
+        if parts.hold {
+            steps.push(Step::LetGo(identity.first_closed));
+        }
+        let may_wait = parts.seccomp.as_ref().is_some_and(Program::may_wait);
         let mut filter = filter(identity.last, parts.seccomp);
         // Who has an agent expects it to hear of the container when it is created.
-        if waits_under_it {
+        if parts.hold && parts.start_container.is_empty() && may_wait {
             steps.append(&mut filter);
         }
         push_created(&mut steps, parts.hold, parts.asks_early);

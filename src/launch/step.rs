@@ -41,6 +41,8 @@ pub enum Step {
     Hook(hook::Prepared),
     /// The container's own root, for a process that joins a container without a mount namespace.
     EnterRoot(RawFd),
+    /// From this number on nothing stays open but the ways to `start`.
+    LetGo(u32),
     /// Accepts clients on start.sock until one says to go on.
     WaitForStart,
     Seccomp {
@@ -79,6 +81,7 @@ impl fmt::Display for Step {
             Step::OpenTerminal(_) => f.write_str("open a terminal in \"/dev/pts\""),
             Step::Hook(hook) => hook.fmt(f),
             Step::EnterRoot(_) => f.write_str("enter the container's root"),
+            Step::LetGo(_) => f.write_str("close what the host has left open"),
             Step::WaitForStart => f.write_str("wait for start"),
             Step::Seccomp { .. } => f.write_str("load the seccomp filter"),
             Step::Ready => f.write_str("report ready"),

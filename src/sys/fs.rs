@@ -273,6 +273,18 @@ pub fn close_copied(fd: RawFd) -> Result<()> {
     close_range(fd as u32, fd as u32, 0)
 }
 
+/// Closes every descriptor from `first` on, but for these two.
+pub fn close_all_from(mut first: u32, mut kept: [RawFd; 2]) -> Result<()> {
+    kept.sort_unstable();
+    for kept in kept.map(|fd| fd as u32) {
+        if kept > first {
+            close_range(first, kept - 1, 0)?;
+        }
+        first = first.max(kept + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
 fn close_range(first: u32, last: u32, flags: u32) -> Result<()> {
     // SAFETY: only the descriptor table is touched; closing is the caller's to answer for.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };

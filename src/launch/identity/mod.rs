@@ -123,6 +123,8 @@ pub struct Plan {
     pub user: Vec<Step>,
     pub last: Vec<Step>,
     pub image: Image,
+    /// The first descriptor that the program does not get.
+    pub first_closed: u32,
     /// One line each, to be logged when the launch goes on.
     pub warnings: Vec<String>,
 }
@@ -172,14 +174,15 @@ pub fn plan(asked: &Asked<'_>, facts: &Facts) -> Result<Plan> {
     if asked.find_executable {
         user.push(Step::FindExecutable);
     }
-    user.push(Step::CloseOnExec(3 + asked.listen_fds + asked.preserve_fds));
+    let first_closed = 3 + asked.listen_fds + asked.preserve_fds;
+    user.push(Step::CloseOnExec(first_closed));
 
     let procfs = reach(&user);
     if let Some(reach) = reach(&outside) {
         outside.insert(0, Step::OpenProcfs(reach));
     }
     let early = early(asked, facts, procfs)?;
-    Ok(Plan { outside, early, user, last, image, warnings })
+    Ok(Plan { outside, early, user, last, image, first_closed, warnings })
 }
 
 /// Which part of procfs the steps write to.

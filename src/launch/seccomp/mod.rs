@@ -44,6 +44,13 @@ pub struct Program {
     native: Arch,
 }
 
+impl Program {
+    /// A container that waits for `start` can be under it, and has to be, for its agent to know of it.
+    pub fn may_wait(&self) -> bool {
+        self.listener && self.lets_start
+    }
+}
+
 /// Compiles `profile` for a kernel of the architecture `native`, which is always part of the filter.
 pub fn compile(profile: &Seccomp, native: Arch) -> Result<Program> {
     let profile = profile::read(profile)?;
