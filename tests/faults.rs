@@ -167,8 +167,11 @@ fn mounts_on_the_host_go_whatever_fails() {
     steps_of_create_and_start(without_mount_namespace(), &[]);
     points(&without_mount_namespace(), "fail", &["create"]);
     points(&without_mount_namespace(), "kill", &["create"]);
-    points(&without_mount_namespace().args(&["/bin/true"]), "fail", &["run"]);
-    points(&without_mount_namespace().args(&["/bin/true"]), "kill", &["run"]);
+    // What is undone is the same; the native bed has shown that.
+    if !support::is_slow() {
+        points(&without_mount_namespace().args(&["/bin/true"]), "fail", &["run"]);
+        points(&without_mount_namespace().args(&["/bin/true"]), "kill", &["run"]);
+    }
 }
 
 #[test]
