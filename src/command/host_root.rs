@@ -49,15 +49,18 @@ impl Drop for HostRoot {
 /// Takes away what was attached there, if it still is: at once for whoever looks for it, later for whoever uses it.
 pub fn detach(place: &HostPlace) -> Result<()> {
     let path = CString::new(place.path.as_str())?;
-    let root = match open(&path) {
-        // Whoever made the bundle has removed it, and with it what was mounted there.
-        Err(fault) if fault.errno == sys::Errno::NOENT => return Ok(()),
-        root => root.with_context(|| format!("open {path:?}"))?,
-    };
-    if fs::identity(&root).with_context(|| format!("look at {path:?}"))?.mount == place.below {
-        return Ok(());
+    // A mount of the container on its own "/" lies on top of the root.
+    loop {
+        let root = match open(&path) {
+            // Whoever made the bundle has removed it, and with it what was mounted there.
+            Err(fault) if fault.errno == sys::Errno::NOENT => return Ok(()),
+            root => root.with_context(|| format!("open {path:?}"))?,
+        };
+        if fs::identity(&root).with_context(|| format!("look at {path:?}"))?.mount == place.below {
+            return Ok(());
+        }
+        take_away(&root, &path).with_context(|| format!("unmount {path:?}"))?;
     }
-    take_away(&root, &path).with_context(|| format!("unmount {path:?}"))
 }
 
 fn open(path: &CStr) -> sys::Result<OwnedFd> {
