@@ -736,6 +736,14 @@ fn without_a_mount_namespace_mounts_are_the_host_s_until_delete() {
     drop(container);
     leaks.assert_none();
     read("proc/1/comm").expect_err("nothing is mounted any more");
+    // A mount on "/" itself lies on top of the root, and goes with it.
+    let covered = Bundle::new().without_namespace("mount");
+    let source = covered.rootfs();
+    let entry = bind(&source, "/", &["rbind"]);
+    let covered = covered.edit(|config| config["mounts"].as_array_mut().expect("a list").insert(0, entry));
+    let leaks = Leaks::snapshot(&covered);
+    covered.script("ls -d /bin/busybox").run().assert_code(0).assert_stdout("/bin/busybox");
+    leaks.assert_none();
     // Nothing to mount, nothing on the host.
     let bare = Bundle::new().without_namespace("mount").set("/mounts", json!([]));
     let bare = bare.set("/linux/maskedPaths", json!([])).set("/linux/readonlyPaths", json!([]));
